@@ -1,0 +1,3 @@
+//! The client and its tools.
+
+fn main() {}

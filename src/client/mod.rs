@@ -1,0 +1,1 @@
+//! One session with a cluster: retry, backoff, redirect, deadlines.

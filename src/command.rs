@@ -1,0 +1,1 @@
+//! The one set of command definitions of command line, debug port and workload scripts.

@@ -1,0 +1,12 @@
+//! Meaning: what the entries that Paxos agrees on do to an ordered map. Pure, and the same on every node.
+//!
+//! Applying is a function of the log alone (`rules.md` 20, 21, 27): no clock, no randomness, no hash order. Exactly-once
+//! writes come from replicated sessions (`rules.md` 17 to 19; the idea after Ongaro, "Consensus: Bridging Theory and
+//! Practice", 2014, section 6.3).
+//!
+//! * [`command`]: what clients ask for, and what they are answered.
+//! * [`store`]: the map with its revisions. [`session`]: the table of sessions. [`state`]: both, applied entry by entry.
+
+pub mod command;
+
+pub use command::{Answer, Command, Done, Expect, Op, Previous, Refusal, SessionRef, Versioned};

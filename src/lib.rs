@@ -1,0 +1,24 @@
+//! Synod: a replicated key-value store on Multi-Paxos.
+//!
+//! Arrows point down only; `docs/design.md` walks a write and a read through these rooms.
+//!
+//! * [`paxos`]: agreement on opaque entries: ballots, quorums, the three roles. Pure.
+//! * [`kv`]: what the entries mean: an ordered map, revisions, sessions. Pure.
+//! * [`wire`]: frames and codecs, the same bytes on the wire and on the disk (`protocol.md`).
+//! * [`machine`]: one node as a pure state machine: inputs in, effects out.
+//! * [`storage`]: the write-ahead log over a narrow door to files.
+//! * [`node`]: the event loop that gives the machine sockets, a disk and a clock.
+//! * [`client`]: one session with a cluster: retry, backoff, redirect, deadlines.
+//! * [`command`]: the one set of command definitions of command line, debug port and scripts.
+//! * [`workload`]: scripts, load, histories and their checking.
+
+pub mod client;
+pub mod command;
+pub mod kv;
+pub mod machine;
+pub mod node;
+pub mod paxos;
+pub mod storage;
+pub mod time;
+pub mod wire;
+pub mod workload;

@@ -1,0 +1,426 @@
+//! What goes into the machine and what comes out.
+
+use crate::paxos::{self, Ballot, Entry, Incarnation, NodeId, Slot, Start};
+use crate::wire::{Hello, Record, Reply, Request, RosterEntry, hello::Base};
+use std::fmt;
+use std::time::Duration;
+
+/// A client's request as the loop knows it: which connection (numbers are never used again in the life of a process,
+/// so a late reply cannot reach a newer connection), and the request id of the client's frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId {
+    /// Number of the connection.
+    pub connection: u64,
+    /// The client's own id of the request, echoed in the reply's frame.
+    pub request: u64,
+}
+
+/// Something that happened. One input, one call of `step`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A HELLO of a peer, on a connection that either side dialled, that `check_hello` let pass. First on each link.
+    Hello {
+        /// Who.
+        from: NodeId,
+        /// What it said; always of the node kind.
+        hello: Hello,
+    },
+    /// A connection that this node dialled to `peer` is through its handshake: what is sent from now on may arrive.
+    LinkUp {
+        /// To whom.
+        peer: NodeId,
+    },
+    /// That connection is gone. What was sent and not acknowledged may be lost.
+    LinkDown {
+        /// To whom.
+        peer: NodeId,
+    },
+    /// A connection of `peer` closed and the redial was refused: its process is gone (`rules.md` 23).
+    Died {
+        /// Who.
+        peer: NodeId,
+    },
+    /// A message of agreement.
+    Paxos {
+        /// Who.
+        from: NodeId,
+        /// What.
+        message: paxos::Message,
+    },
+    /// The roster that a peer confirms.
+    Roster {
+        /// Who.
+        from: NodeId,
+        /// Whether it knows the cluster as founded.
+        founded: bool,
+        /// The roster on its disk.
+        roster: Vec<RosterEntry>,
+    },
+    /// A request that a peer forwards, under its own relay number.
+    Forward {
+        /// Who.
+        from: NodeId,
+        /// Its relay number.
+        relay: u64,
+        /// What the client asked.
+        request: Request,
+    },
+    /// The answer to a request that this node forwarded.
+    ForwardReply {
+        /// Who answers.
+        from: NodeId,
+        /// The relay number.
+        relay: u64,
+        /// The answer.
+        reply: Reply,
+    },
+    /// A client's request, never STATUS (the loop answers that).
+    Client {
+        /// To whom the reply goes.
+        id: RequestId,
+        /// What is asked.
+        request: Request,
+    },
+    /// All inputs of this turn were stepped: close the batch, begin a round of confirmation for waiting reads.
+    Gathered,
+    /// All records up to this one, counted from 1 in the order of [`Effect::Append`] in this life, are on disk.
+    Synced {
+        /// Number of the last.
+        up_to: u64,
+    },
+    /// The machine's deadline has come.
+    Deadline,
+    /// Entries that [`Effect::ReadChosen`] asked for: what the disk holds from `first` on, without a hole; may be fewer.
+    ChosenRead {
+        /// For whom they were read.
+        to: NodeId,
+        /// Slot of the first.
+        first: Slot,
+        /// The entries.
+        entries: Vec<Entry>,
+    },
+    /// A slice of what [`Effect::Reread`] asked for.
+    Reread {
+        /// Records in log order.
+        records: Vec<Record>,
+        /// Whether there is more; the machine asks again, behind what it has.
+        more: bool,
+    },
+    /// Free bytes on the disk, told at start and now and then.
+    FreeSpace {
+        /// Bytes.
+        bytes: u64,
+    },
+    /// The acceptor fails: what it has only in memory is lost (`rules.md` 14). Between turns, with nothing unsynced.
+    AcceptorDown,
+    /// The failed acceptor restarts: it reads its state again from the disk.
+    AcceptorUp,
+    /// A clean end is wanted: hand leadership over, finish what is in flight, take nothing new.
+    Shutdown,
+}
+
+/// Something to be done. In order; none of them blocks the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Put a record behind the log; numbered from 1 in this life, synced with its turn.
+    Append(Record),
+    /// Send to a peer, or drop it if no link is up.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: paxos::Message,
+    },
+    /// Tell a peer which roster this node confirms.
+    SendRoster {
+        /// To whom.
+        to: NodeId,
+        /// Whether founded.
+        founded: bool,
+        /// The roster on disk.
+        roster: Vec<RosterEntry>,
+    },
+    /// Relay a client's request to the leader.
+    Forward {
+        /// The leader.
+        to: NodeId,
+        /// This node's number for it.
+        relay: u64,
+        /// The request, with what is left of its deadline.
+        request: Request,
+    },
+    /// Answer a relayed request.
+    ForwardReply {
+        /// Who relayed it.
+        to: NodeId,
+        /// Its number for it.
+        relay: u64,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Answer a client; dropped if its connection is gone.
+    Reply {
+        /// Whom.
+        id: RequestId,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Read chosen entries from the log for a peer that catches up; at most about `bytes_max` bytes, at least one entry.
+    /// Answered by one [`Input::ChosenRead`].
+    ReadChosen {
+        /// For whom.
+        to: NodeId,
+        /// First slot.
+        first: Slot,
+        /// Last slot wanted.
+        last: Slot,
+        /// Bound.
+        bytes_max: usize,
+    },
+    /// Read the acceptor's records from the log: `restart` from its beginning, else on from where the last read ended.
+    /// A bounded slice each; answered by one [`Input::Reread`].
+    Reread {
+        /// Whether to begin anew.
+        restart: bool,
+    },
+    /// A peer is refused for good on its present links: close them and say why.
+    Refuse {
+        /// Whom.
+        peer: NodeId,
+        /// Which error to send.
+        code: crate::wire::message::ErrorCode,
+        /// Words for the log and the peer.
+        detail: String,
+    },
+    /// Something that an operator or a learner wants to see: one log line and one event in the ring.
+    Note(Note),
+    /// What was asked by [`Input::Shutdown`] is finished: the process may end.
+    Finished,
+}
+
+/// An event worth a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// This node asks whether a quorum would promise.
+    Asks {
+        /// Number of the campaign.
+        attempt: u32,
+        /// Why now.
+        reason: &'static str,
+    },
+    /// This node runs phase 1.
+    Campaigns {
+        /// With which ballot.
+        ballot: Ballot,
+        /// First slot not known as chosen.
+        from_slot: Slot,
+    },
+    /// This node leads.
+    Leads {
+        /// With which ballot.
+        ballot: Ballot,
+        /// How many slots phase 1 showed that must be finished.
+        recovered: u64,
+        /// First slot free for new entries.
+        first_open: Slot,
+    },
+    /// This node follows a leader that it did not follow before.
+    Follows {
+        /// At which ballot; its node leads.
+        ballot: Ballot,
+    },
+    /// This node leads no more, or gives up a campaign.
+    StepsDown {
+        /// The ballot that it leaves.
+        ballot: Ballot,
+        /// Why.
+        reason: String,
+    },
+    /// A campaign failed; another may follow after the backoff.
+    LostElection {
+        /// The ballot, or the highest known if none was used.
+        ballot: Ballot,
+        /// Why.
+        reason: String,
+        /// How long this node waits before it asks again.
+        backoff: Duration,
+        /// How many campaigns failed in a row.
+        tries: u32,
+    },
+    /// No sign of life of the leader.
+    LeaderLost {
+        /// Who it was.
+        leader: NodeId,
+        /// Why it is taken as lost.
+        reason: &'static str,
+    },
+    /// The cluster was founded, or this node learned so.
+    Founded {
+        /// Its id.
+        cluster_id: u64,
+    },
+    /// The node waits to be founded.
+    WaitsFor {
+        /// Nodes not yet met or not yet confirming.
+        nodes: Vec<NodeId>,
+    },
+    /// This node must not vote, and why.
+    LostMemory {
+        /// In words.
+        reason: String,
+    },
+    /// The acceptor failed (fault injection).
+    AcceptorFailed,
+    /// The acceptor is back; it has read its state from the disk.
+    AcceptorRestarted {
+        /// What it had promised.
+        promised: Ballot,
+        /// How many accepted entries it read.
+        accepted: u64,
+    },
+    /// This node catches up from a peer.
+    CatchesUp {
+        /// From whom.
+        from: NodeId,
+        /// First slot missing.
+        first: Slot,
+        /// Last slot known as chosen.
+        last: Slot,
+    },
+    /// Leadership was offered to a peer on shutdown.
+    HandsOver {
+        /// To whom.
+        to: NodeId,
+    },
+}
+
+/// What one machine is given at birth. Durations are the defaults' table in `protocol.md`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This node.
+    pub node: NodeId,
+    /// The cluster's name.
+    pub cluster_name: String,
+    /// All founders, this node included, ascending.
+    pub nodes: Vec<NodeId>,
+    /// Address that HELLO and leader hints advertise.
+    pub advertise: String,
+    /// Address of the debug port, empty if off.
+    pub debug: String,
+    /// Incarnation of the data directory.
+    pub incarnation: Incarnation,
+    /// This start, synced.
+    pub start: Start,
+    /// Earlier starts of this directory.
+    pub past_starts: Vec<Start>,
+    /// Where the log begins.
+    pub base: Base,
+    /// Seed of the machine's own generator: no two nodes share one.
+    pub seed: u64,
+    /// How often a leader says that it lives.
+    pub heartbeat: Duration,
+    /// Shortest silence after which a leader is taken as lost; the deadline is drawn from one to two of it.
+    pub election_timeout: Duration,
+    /// First step of the campaign backoff.
+    pub backoff_base: Duration,
+    /// Its cap.
+    pub backoff_max: Duration,
+    /// Most slots open at once.
+    pub window_slots: u64,
+    /// Most bytes of entries open at once (one entry may always be open).
+    pub window_bytes: usize,
+    /// A batch closes at so many bytes of commands (one command always fits).
+    pub batch_bytes: usize,
+    /// Most requests, and bytes of them, that wait at a leader to be proposed or relayed at a follower.
+    pub queue_requests: usize,
+    /// See `queue_requests`.
+    pub queue_bytes: usize,
+    /// Recent entries kept in memory for peers that catch up, bytes.
+    pub cache_bytes: usize,
+    /// Pre-vote, backoff and other rules that a scenario may switch off to show what happens without.
+    pub pre_vote: bool,
+    /// See `pre_vote`.
+    pub backoff: bool,
+}
+
+impl Settings {
+    /// The defaults, for `node` among `nodes`.
+    pub fn new(node: NodeId, nodes: Vec<NodeId>) -> Settings {
+        Settings {
+            node,
+            cluster_name: "synod".into(),
+            nodes,
+            advertise: String::new(),
+            debug: String::new(),
+            incarnation: Incarnation {
+                generation: 1,
+                token: 0x5eed_0000 + u64::from(node.0),
+            },
+            start: Start {
+                counter: 1,
+                token: 0x57a7_0000 + u64::from(node.0),
+            },
+            past_starts: Vec::new(),
+            base: Base::default(),
+            seed: u64::from(node.0),
+            heartbeat: Duration::from_millis(50),
+            election_timeout: Duration::from_millis(300),
+            backoff_base: Duration::from_millis(30),
+            backoff_max: Duration::from_millis(1000),
+            window_slots: 256,
+            window_bytes: 16 << 20,
+            batch_bytes: 1 << 20,
+            queue_requests: 16_384,
+            queue_bytes: 64 << 20,
+            cache_bytes: 64 << 20,
+            pre_vote: true,
+            backoff: true,
+        }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::Asks { attempt, reason } => write!(f, "asks for a pre-vote, attempt={attempt}: {reason}"),
+            Note::Campaigns { ballot, from_slot } => write!(f, "candidate, ballot={ballot} from_slot={from_slot}"),
+            Note::Leads {
+                ballot,
+                recovered,
+                first_open,
+            } => {
+                write!(
+                    f,
+                    "leader, ballot={ballot} recovered={recovered} first_open={first_open}"
+                )
+            }
+            Note::Follows { ballot } => write!(f, "follower of {}, ballot={ballot}", ballot.node),
+            Note::StepsDown { ballot, reason } => write!(f, "steps down, ballot={ballot}: {reason}"),
+            Note::LostElection {
+                ballot,
+                reason,
+                backoff,
+                tries,
+            } => {
+                write!(
+                    f,
+                    "election lost, ballot={ballot} tries={tries} backoff={}ms: {reason}",
+                    backoff.as_millis()
+                )
+            }
+            Note::LeaderLost { leader, reason } => write!(f, "leader {leader} lost: {reason}"),
+            Note::Founded { cluster_id } => write!(f, "cluster founded, id={cluster_id:016x}"),
+            Note::WaitsFor { nodes } => {
+                write!(f, "waits to be founded, for:")?;
+                nodes.iter().try_for_each(|node| write!(f, " {node}"))
+            }
+            Note::LostMemory { reason } => write!(f, "must not vote: {reason}"),
+            Note::AcceptorFailed => write!(f, "acceptor failed"),
+            Note::AcceptorRestarted { promised, accepted } => {
+                write!(f, "acceptor restarted, promised={promised} accepted={accepted}")
+            }
+            Note::CatchesUp { from, first, last } => write!(f, "catches up from {from}, slots={first}..{last}"),
+            Note::HandsOver { to } => write!(f, "hands leadership over to {to}"),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! One node as a pure state machine: inputs in, effects out. No sockets, no files, no clock, no randomness of its own.
+//!
+//! It joins [`crate::paxos`], which agrees on entries, to [`crate::kv`], which gives them meaning, and adds what a
+//! node needs beside both: the founding of the cluster, batching, forwarding, reads, and the answers to clients.
+//! The caller is one loop, `node::turn`, which a simulator runs over a fake world just as the node runs it over the
+//! real one. How to drive it:
+//!
+//! 1. Call `step` once for each input, in the order of arrival, with the time at which the turn began.
+//! 2. End the inputs of a turn with [`Input::Gathered`]: writes that came together become one batch.
+//! 3. Carry out the effects in order. [`Effect::Send`] and [`Effect::Reply`] may leave at once: whatever claims
+//!    durability is only produced by [`Input::Synced`].
+//! 4. Append all records of the turn, sync once, and step [`Input::Synced`] with the number of the last record.
+//! 5. Do not wait in the next turn if `Synced` produced records; else wait until `deadline` at most.
+
+pub mod io;
+
+pub use io::{Effect, Input, Note, RequestId, Settings};

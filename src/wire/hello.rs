@@ -1,0 +1,82 @@
+//! The handshake, first on every connection and in both directions (`rules.md` 1, 2, 28).
+
+use crate::paxos::{Incarnation, NodeId, Slot, Start};
+
+/// Lowest and highest protocol version that this build speaks.
+pub const PROTOCOL_VERSION_MIN: u16 = 1;
+/// See [`PROTOCOL_VERSION_MIN`].
+pub const PROTOCOL_VERSION_MAX: u16 = 1;
+/// Feature bits that this build offers: none yet.
+pub const FEATURES: u64 = 0;
+
+/// The first frame of either side on a connection: who speaks, and what it knows of the cluster and of the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Lowest protocol version spoken.
+    pub version_min: u16,
+    /// Highest protocol version spoken.
+    pub version_max: u16,
+    /// Feature bits.
+    pub features: u64,
+    /// A node or a client.
+    pub kind: HelloKind,
+    /// The cluster's name; a client may leave it empty, which matches any.
+    pub cluster_name: String,
+    /// Hash of name and roster; 0 while the speaker holds no roster (a client: while it has met no node).
+    pub cluster_id: u64,
+}
+
+/// What only a node, or only a client, says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HelloKind {
+    /// A client. It asks nothing of identity.
+    Client,
+    /// A node, to a node or (in its answer) to a client.
+    Node(NodeHello),
+}
+
+/// A node's identity and its view of the founding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeHello {
+    /// The speaker.
+    pub node: NodeId,
+    /// The incarnation of its data directory.
+    pub incarnation: Incarnation,
+    /// Its present start, synced before this was sent.
+    pub start: Start,
+    /// What the speaker remembered, before this connection, of the node that it speaks to; `None`: never met, or the
+    /// other side is a client. A node that does not find this start among its own has lost its memory.
+    pub remembered: Option<(Incarnation, Start)>,
+    /// Whether the speaker knows that the cluster is founded; never taken back.
+    pub founded: bool,
+    /// The address at which peers and clients reach the speaker, `host:port`.
+    pub advertise: String,
+    /// The address of its debug port, empty if off.
+    pub debug: String,
+    /// The node ids of its own list (`--cluster`), ascending, before there is a roster.
+    pub listed: Vec<NodeId>,
+    /// Where the speaker's log begins: slot and digest, zero unless restored from a backup.
+    pub base: Base,
+    /// The roster on its disk; empty while it holds none.
+    pub roster: Vec<RosterEntry>,
+}
+
+/// Where a log begins: zero, or what a restored snapshot holds; equal on all nodes of a founding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Base {
+    /// Last slot before the log's first.
+    pub slot: Slot,
+    /// Digest up to there.
+    pub digest: u64,
+}
+
+/// One node of a roster. A roster holds all founders in ascending order of id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RosterEntry {
+    /// Who.
+    pub node: NodeId,
+    /// With which memory.
+    pub incarnation: Incarnation,
+    /// Where its log begins.
+    pub base: Base,
+}

@@ -1,0 +1,18 @@
+//! Bytes: frames and codecs, hand-rolled, big-endian, checksummed. `protocol.md` is the contract.
+//!
+//! The same bytes go over the wire and to the disk (`rules.md` 11): an entry's body is encoded once, by the leader that
+//! proposed it. Decoders take from a bounded reader, check every length before they allocate, and refuse what is left
+//! over; they never panic on input.
+//!
+//! * [`message`]: everything that can stand in a frame, as types. [`hello`]: the handshake. [`request`]: what clients
+//!   send and get. [`record`]: what stands in the write-ahead log.
+
+pub mod hello;
+pub mod message;
+pub mod record;
+pub mod request;
+
+pub use hello::{Hello, HelloKind, RosterEntry};
+pub use message::Frame;
+pub use record::Record;
+pub use request::{Code, Outcome, Reply, Request, RequestOp, Served};

@@ -1,0 +1,1 @@
+//! Scripts, load, histories and their checking.
