@@ -1,6 +1,7 @@
 //! The handshake, first on every connection and in both directions (`rules.md` 1, 2, 28).
 
-use crate::paxos::{Incarnation, NodeId, Slot, Start};
+use super::bytes::{DecodeError, Field, Reader, Writer};
+use crate::paxos::{Incarnation, NodeId, Slot, Start, membership::MEMBERS_MAX};
 
 /// Lowest and highest protocol version that this build speaks.
 pub const PROTOCOL_VERSION_MIN: u16 = 1;
@@ -79,4 +80,80 @@ pub struct RosterEntry {
     pub incarnation: Incarnation,
     /// Where its log begins.
     pub base: Base,
+}
+
+/// Bytes of one roster entry.
+const ROSTER_ENTRY_BYTES: usize = 2 + 12 + 16;
+/// Bytes of the roster of the largest cluster.
+pub(super) const ROSTER_BYTES_MAX: usize = 1 + MEMBERS_MAX * ROSTER_ENTRY_BYTES;
+
+/// A roster: a count of one byte and that many entries.
+pub(super) fn put_roster(roster: &[RosterEntry], out: &mut Writer<'_>) {
+    out.length8(roster.len());
+    for entry in roster {
+        entry.put(out);
+    }
+}
+
+/// # Errors
+/// Any [`DecodeError`]; more than [`MEMBERS_MAX`] entries, or not in ascending order of node, too.
+pub(super) fn take_roster(from: &mut Reader<'_>) -> Result<Vec<RosterEntry>, DecodeError> {
+    let count = take_member_count(from, ROSTER_ENTRY_BYTES, "roster count")?;
+    let mut roster: Vec<RosterEntry> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let entry = RosterEntry::take(from, "roster")?;
+        let above = roster.last().map_or(NodeId(0), |last| last.node);
+        if entry.node <= above {
+            return Err(DecodeError::NotAscending { field: "roster" });
+        }
+        roster.push(entry);
+    }
+    Ok(roster)
+}
+
+/// A count of one byte, of at most [`MEMBERS_MAX`] items that can follow.
+///
+/// # Errors
+/// [`DecodeError::Truncated`], [`DecodeError::OutOfRange`].
+pub(super) fn take_member_count(
+    from: &mut Reader<'_>,
+    item_bytes: usize,
+    field: &'static str,
+) -> Result<usize, DecodeError> {
+    match from.u8(field)? {
+        count if usize::from(count) <= MEMBERS_MAX => from.items(usize::from(count), item_bytes, field),
+        count => Err(DecodeError::OutOfRange {
+            field,
+            value: u64::from(count),
+        }),
+    }
+}
+
+impl Field for Base {
+    fn put(&self, out: &mut Writer<'_>) {
+        self.slot.put(out);
+        out.u64(self.digest);
+    }
+
+    fn take(from: &mut Reader<'_>, field: &'static str) -> Result<Self, DecodeError> {
+        let slot = Slot::take(from, field)?;
+        let digest = from.u64(field)?;
+        Ok(Base { slot, digest })
+    }
+}
+
+impl Field for RosterEntry {
+    fn put(&self, out: &mut Writer<'_>) {
+        self.node.put(out);
+        self.incarnation.put(out);
+        self.base.put(out);
+    }
+
+    fn take(from: &mut Reader<'_>, field: &'static str) -> Result<Self, DecodeError> {
+        Ok(RosterEntry {
+            node: NodeId::take(from, field)?,
+            incarnation: Incarnation::take(from, field)?,
+            base: Base::take(from, field)?,
+        })
+    }
 }

@@ -4,14 +4,19 @@
 //! proposed it. Decoders take from a bounded reader, check every length before they allocate, and refuse what is left
 //! over; they never panic on input.
 //!
-//! * [`message`]: everything that can stand in a frame, as types. [`hello`]: the handshake. [`request`]: what clients
-//!   send and get. [`record`]: what stands in the write-ahead log.
+//! * As types: [`message`] (everything that can stand in a frame), [`hello`] (the handshake), [`request`] (what clients
+//!   send and get), [`record`] (what stands in the write-ahead log).
+//! * As bytes: [`bytes`](mod@bytes) (fields), [`frame`] (framing), [`body`] (entries).
 
+pub mod body;
+pub mod bytes;
+mod command;
 pub mod hello;
 pub mod message;
 pub mod record;
 pub mod request;
 
+pub use bytes::DecodeError;
 pub use hello::{Hello, HelloKind, RosterEntry};
 pub use message::Frame;
 pub use record::Record;

@@ -1,7 +1,16 @@
-//! What stands in the write-ahead log, as types. Units, positions and checksums around them: `storage`.
+//! What stands in the write-ahead log: records as types, and their heads as bytes.
+//!
+//! A record is a kind, a head and, for those that hold an entry, the entry's body as it came from the leader. The head
+//! is small and made anew at each place; the body is immutable and carries its own CRC (`rules.md` 11).
+//!
+//! Not here: units, segments, positions and the checksums over heads ([`crate::storage`]).
 
 use super::RosterEntry;
+use super::body;
+use super::bytes::{DecodeError, Field, Reader, Writer};
+use super::hello::{ROSTER_BYTES_MAX, put_roster, take_roster};
 use crate::paxos::{Ballot, Entry, Incarnation, NodeId, Slot, Start};
+use bytes::Bytes;
 
 /// One record of the write-ahead log. The state that must survive is what replaying all of them, in order, yields.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,5 +65,301 @@ impl Record {
             Record::Founded => "FOUNDED",
             Record::Peer { .. } => "PEER",
         }
+    }
+}
+
+/// Longest head of a record: the roster of the largest cluster.
+pub const HEAD_BYTES_MAX: usize = 2048;
+
+const _: () = assert!(ROSTER_BYTES_MAX <= HEAD_BYTES_MAX, "the largest roster fits a head");
+
+/// The body that a record's head speaks of: it stands behind the head, as it came from the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyRef {
+    /// Bytes; at most [`body::BODY_BYTES_MAX`].
+    pub length: usize,
+    /// CRC-32 of the body.
+    pub crc: u32,
+}
+
+/// Which record it is, as the byte before its head says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RecordKind {
+    /// See [`Record::Promised`].
+    Promised = 1,
+    /// See [`Record::Used`].
+    Used = 2,
+    /// See [`Record::Accepted`].
+    Accepted = 3,
+    /// See [`Record::Learned`].
+    Learned = 4,
+    /// See [`Record::ChosenUpto`].
+    ChosenUpto = 5,
+    /// See [`Record::Roster`].
+    Roster = 6,
+    /// See [`Record::Founded`].
+    Founded = 7,
+    /// See [`Record::Peer`].
+    Peer = 8,
+}
+
+impl RecordKind {
+    /// Every kind, in the order of their bytes.
+    pub const ALL: [RecordKind; 8] = [
+        RecordKind::Promised,
+        RecordKind::Used,
+        RecordKind::Accepted,
+        RecordKind::Learned,
+        RecordKind::ChosenUpto,
+        RecordKind::Roster,
+        RecordKind::Founded,
+        RecordKind::Peer,
+    ];
+
+    /// The kind's byte on the disk.
+    pub fn byte(self) -> u8 {
+        self as u8
+    }
+
+    /// The kind of a byte found on the disk.
+    ///
+    /// # Errors
+    /// [`DecodeError::Unknown`].
+    pub fn from_byte(byte: u8) -> Result<RecordKind, DecodeError> {
+        let known = RecordKind::ALL.into_iter().find(|kind| kind.byte() == byte);
+        known.ok_or(DecodeError::Unknown {
+            field: "record kind",
+            byte,
+        })
+    }
+}
+
+impl Record {
+    /// Which record it is.
+    pub fn kind(&self) -> RecordKind {
+        match self {
+            Record::Promised(_) => RecordKind::Promised,
+            Record::Used(_) => RecordKind::Used,
+            Record::Accepted { .. } => RecordKind::Accepted,
+            Record::Learned { .. } => RecordKind::Learned,
+            Record::ChosenUpto(_) => RecordKind::ChosenUpto,
+            Record::Roster(_) => RecordKind::Roster,
+            Record::Founded => RecordKind::Founded,
+            Record::Peer { .. } => RecordKind::Peer,
+        }
+    }
+
+    /// The body that stands behind the head, as it came: never encoded again (`rules.md` 11).
+    pub fn body(&self) -> Option<&Bytes> {
+        match self {
+            Record::Accepted { entry, .. } | Record::Learned { entry, .. } => Some(&entry.body),
+            _ => None,
+        }
+    }
+
+    /// Appends the record's fields, without its kind and its body.
+    pub fn encode_head(&self, out: &mut Vec<u8>) {
+        let mut out = Writer::new(out);
+        match self {
+            Record::Promised(ballot) | Record::Used(ballot) => ballot.put(&mut out),
+            Record::Accepted { slot, ballot, entry } => {
+                slot.put(&mut out);
+                ballot.put(&mut out);
+                put_body_ref(entry, &mut out);
+            }
+            Record::Learned { slot, entry } => {
+                slot.put(&mut out);
+                put_body_ref(entry, &mut out);
+            }
+            Record::ChosenUpto(slot) => slot.put(&mut out),
+            Record::Roster(roster) => put_roster(roster, &mut out),
+            Record::Founded => {}
+            Record::Peer {
+                node,
+                incarnation,
+                start,
+            } => {
+                node.put(&mut out);
+                incarnation.put(&mut out);
+                start.put(&mut out);
+            }
+        }
+    }
+
+    /// The record of this kind and head; `body` is what stood behind the head, for those that have one
+    /// ([`body_of_head`]).
+    ///
+    /// # Errors
+    /// Any [`DecodeError`]; a body that is missing, too many, of another length or of another CRC too.
+    pub fn decode(kind: RecordKind, head: &[u8], body: Option<Bytes>) -> Result<Record, DecodeError> {
+        let mut from = Reader::copying(head);
+        let mut body = body;
+        let record = match kind {
+            RecordKind::Promised => Record::Promised(Ballot::take(&mut from, "promised")?),
+            RecordKind::Used => Record::Used(Ballot::take(&mut from, "used")?),
+            RecordKind::Accepted => Record::Accepted {
+                slot: Slot::take(&mut from, "slot")?,
+                ballot: Ballot::take(&mut from, "ballot")?,
+                entry: take_entry(&mut from, body.take())?,
+            },
+            RecordKind::Learned => Record::Learned {
+                slot: Slot::take(&mut from, "slot")?,
+                entry: take_entry(&mut from, body.take())?,
+            },
+            RecordKind::ChosenUpto => Record::ChosenUpto(Slot::take(&mut from, "chosen_upto")?),
+            RecordKind::Roster => Record::Roster(take_roster(&mut from)?),
+            RecordKind::Founded => Record::Founded,
+            RecordKind::Peer => Record::Peer {
+                node: NodeId::take(&mut from, "node")?,
+                incarnation: Incarnation::take(&mut from, "incarnation")?,
+                start: Start::take(&mut from, "start")?,
+            },
+        };
+        from.finish()?;
+        match body {
+            None => Ok(record),
+            Some(body) => Err(DecodeError::TrailingBytes { count: body.len() }),
+        }
+    }
+}
+
+/// Which body stands behind this head; `None` for the kinds that have none. What its length says is bounded, and may be
+/// allocated.
+///
+/// # Errors
+/// [`DecodeError::Truncated`], [`DecodeError::OutOfRange`].
+pub fn body_of_head(kind: RecordKind, head: &[u8]) -> Result<Option<BodyRef>, DecodeError> {
+    let mut from = Reader::copying(head);
+    match kind {
+        RecordKind::Accepted => {
+            Slot::take(&mut from, "slot")?;
+            Ballot::take(&mut from, "ballot")?;
+        }
+        RecordKind::Learned => {
+            Slot::take(&mut from, "slot")?;
+        }
+        _ => return Ok(None),
+    }
+    take_body_ref(&mut from).map(Some)
+}
+
+fn put_body_ref(entry: &Entry, out: &mut Writer<'_>) {
+    out.length32(entry.body.len());
+    out.u32(entry.crc);
+}
+
+fn take_body_ref(from: &mut Reader<'_>) -> Result<BodyRef, DecodeError> {
+    let length = body::checked_length(from.u32("body length")?)?;
+    let crc = from.u32("body crc")?;
+    Ok(BodyRef { length, crc })
+}
+
+fn take_entry(from: &mut Reader<'_>, body: Option<Bytes>) -> Result<Entry, DecodeError> {
+    let stated = take_body_ref(from)?;
+    let body = body.unwrap_or_default();
+    if body.len() < stated.length {
+        return Err(DecodeError::Truncated {
+            field: "body",
+            needed: stated.length,
+            left: body.len(),
+        });
+    }
+    if body.len() > stated.length {
+        return Err(DecodeError::TrailingBytes {
+            count: body.len() - stated.length,
+        });
+    }
+    body::parse(body, stated.crc)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paxos::LogTime;
+    use crate::wire::hello::Base;
+
+    fn ballot() -> Ballot {
+        Ballot {
+            round: 3,
+            node: NodeId(2),
+        }
+    }
+
+    fn one_of_each_kind() -> Vec<Record> {
+        let incarnation = Incarnation {
+            generation: 1,
+            token: 99,
+        };
+        vec![
+            Record::Promised(ballot()),
+            Record::Used(ballot()),
+            Record::Accepted {
+                slot: Slot(5),
+                ballot: ballot(),
+                entry: body::batch(LogTime(1), []),
+            },
+            Record::Learned {
+                slot: Slot(6),
+                entry: body::noop(LogTime(2)),
+            },
+            Record::ChosenUpto(Slot(6)),
+            Record::Roster(vec![RosterEntry {
+                node: NodeId(1),
+                incarnation,
+                base: Base::default(),
+            }]),
+            Record::Founded,
+            Record::Peer {
+                node: NodeId(1),
+                incarnation,
+                start: Start { counter: 4, token: 8 },
+            },
+        ]
+    }
+
+    #[test]
+    fn every_record_comes_back_as_it_was() {
+        let records = one_of_each_kind();
+        assert_eq!(records.iter().map(Record::kind).collect::<Vec<_>>(), RecordKind::ALL);
+        for record in records {
+            let mut head = Vec::new();
+            record.encode_head(&mut head);
+            assert_eq!(RecordKind::from_byte(record.kind().byte()), Ok(record.kind()));
+            let body_ref = body_of_head(record.kind(), &head).expect("the head is whole");
+            assert_eq!(body_ref.map(|body| body.length), record.body().map(Bytes::len));
+            let decoded = Record::decode(record.kind(), &head, record.body().cloned());
+            assert_eq!(decoded, Ok(record));
+        }
+    }
+
+    #[test]
+    fn a_head_cut_short_or_too_long_is_refused() {
+        for record in one_of_each_kind() {
+            let mut head = Vec::new();
+            record.encode_head(&mut head);
+            for end in 0..head.len() {
+                let cut = Record::decode(record.kind(), &head[..end], record.body().cloned());
+                assert!(cut.is_err(), "{} cut at {end}", record.name());
+            }
+            head.push(0);
+            assert!(Record::decode(record.kind(), &head, record.body().cloned()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_new_head_over_an_old_body_of_equal_length_is_refused() {
+        let record = Record::Accepted {
+            slot: Slot(1),
+            ballot: ballot(),
+            entry: body::noop(LogTime(1)),
+        };
+        let mut head = Vec::new();
+        record.encode_head(&mut head);
+        let old = body::noop(LogTime(2)).body;
+        assert!(matches!(
+            Record::decode(record.kind(), &head, Some(old)),
+            Err(DecodeError::BodyChecksum { .. })
+        ));
     }
 }

@@ -1,0 +1,202 @@
+//! Layout of commands: the same in a batch and, behind the deadline, in a REQUEST.
+//!
+//! `session id u128 | opened u64 | number u64 | low u64 | op u8 | what the op needs`. Sizes of keys and values are not
+//! judged here: a key that is too long decodes, and is refused with a code that says so
+//! ([`Request::check`](super::Request::check)) instead of costing the client its connection.
+
+use super::bytes::{DecodeError, Field, Reader, Writer};
+use crate::kv::{Command, Expect, Op, SessionRef};
+use crate::paxos::Slot;
+use bytes::Bytes;
+
+/// The shortest command: OPEN or CLOSE.
+pub(super) const COMMAND_BYTES_MIN: usize = SESSION_BYTES + 1;
+/// Session, number and low mark.
+pub(super) const SESSION_BYTES: usize = 16 + 8 + 8 + 8;
+
+const OP_OPEN: u8 = 1;
+const OP_CLOSE: u8 = 2;
+const OP_PUT: u8 = 3;
+const OP_DEL: u8 = 4;
+const OP_CAS: u8 = 5;
+
+const FLAG_WANT_PREVIOUS: u8 = 1;
+const FLAG_IF_ABSENT: u8 = 2;
+
+const EXPECT_VALUE: u8 = 1;
+const EXPECT_VERSION: u8 = 2;
+
+/// How many bytes a command with this op takes.
+pub(super) fn encoded_bytes(op: &Op) -> usize {
+    COMMAND_BYTES_MIN
+        + match op {
+            Op::Open | Op::Close => 0,
+            Op::Put { key, value, .. } => 1 + 2 + key.len() + 4 + value.len(),
+            Op::Del { key, .. } => 1 + 2 + key.len(),
+            Op::Cas { key, expect, value, .. } => {
+                let expect = match expect {
+                    Expect::Value(old) => 4 + old.len(),
+                    Expect::Version(_) => 8,
+                };
+                1 + 2 + key.len() + 1 + expect + 4 + value.len()
+            }
+        }
+}
+
+pub(super) fn put_command(command: &Command, out: &mut Writer<'_>) {
+    put_session(command.session, command.number, command.low, out);
+    put_op(&command.op, out);
+}
+
+pub(super) fn take_command(from: &mut Reader<'_>) -> Result<Command, DecodeError> {
+    let (session, number, low) = take_session(from)?;
+    let byte = from.u8("op")?;
+    let Some(op) = take_op(byte, from)? else {
+        return Err(DecodeError::Unknown { field: "op", byte });
+    };
+    Ok(Command {
+        session,
+        number,
+        low,
+        op,
+    })
+}
+
+pub(super) fn put_session(session: SessionRef, number: u64, low: u64, out: &mut Writer<'_>) {
+    out.u128(session.id);
+    session.opened.put(out);
+    out.u64(number);
+    out.u64(low);
+}
+
+pub(super) fn take_session(from: &mut Reader<'_>) -> Result<(SessionRef, u64, u64), DecodeError> {
+    let id = from.u128("session id")?;
+    let opened = Slot::take(from, "session opened")?;
+    let number = from.count("number")?;
+    let low = from.count("low")?;
+    Ok((SessionRef { id, opened }, number, low))
+}
+
+pub(super) fn put_op(op: &Op, out: &mut Writer<'_>) {
+    match op {
+        Op::Open => out.u8(OP_OPEN),
+        Op::Close => out.u8(OP_CLOSE),
+        Op::Put {
+            key,
+            value,
+            if_absent,
+            want_previous,
+        } => {
+            out.u8(OP_PUT);
+            out.u8(flags(*want_previous) | if *if_absent { FLAG_IF_ABSENT } else { 0 });
+            put_key(key, out);
+            put_value(value, out);
+        }
+        Op::Del { key, want_previous } => {
+            out.u8(OP_DEL);
+            out.u8(flags(*want_previous));
+            put_key(key, out);
+        }
+        Op::Cas {
+            key,
+            expect,
+            value,
+            want_previous,
+        } => {
+            out.u8(OP_CAS);
+            out.u8(flags(*want_previous));
+            put_key(key, out);
+            put_expect(expect, out);
+            put_value(value, out);
+        }
+    }
+}
+
+/// What stands behind the op's byte; `None` if the byte is no write's.
+pub(super) fn take_op(byte: u8, from: &mut Reader<'_>) -> Result<Option<Op>, DecodeError> {
+    Ok(Some(match byte {
+        OP_OPEN => Op::Open,
+        OP_CLOSE => Op::Close,
+        OP_PUT => {
+            let flags = take_flags(from, FLAG_WANT_PREVIOUS | FLAG_IF_ABSENT)?;
+            Op::Put {
+                key: take_key(from)?,
+                value: take_value(from, "value")?,
+                if_absent: flags & FLAG_IF_ABSENT != 0,
+                want_previous: flags & FLAG_WANT_PREVIOUS != 0,
+            }
+        }
+        OP_DEL => {
+            let flags = take_flags(from, FLAG_WANT_PREVIOUS)?;
+            Op::Del {
+                key: take_key(from)?,
+                want_previous: flags & FLAG_WANT_PREVIOUS != 0,
+            }
+        }
+        OP_CAS => {
+            let flags = take_flags(from, FLAG_WANT_PREVIOUS)?;
+            Op::Cas {
+                key: take_key(from)?,
+                expect: take_expect(from)?,
+                value: take_value(from, "value")?,
+                want_previous: flags & FLAG_WANT_PREVIOUS != 0,
+            }
+        }
+        _ => return Ok(None),
+    }))
+}
+
+pub(super) fn put_key(key: &Bytes, out: &mut Writer<'_>) {
+    out.length16(key.len());
+    out.slice(key);
+}
+
+pub(super) fn take_key(from: &mut Reader<'_>) -> Result<Bytes, DecodeError> {
+    let length = from.u16("key length")?;
+    from.bytes(usize::from(length), "key")
+}
+
+pub(super) fn put_value(value: &Bytes, out: &mut Writer<'_>) {
+    out.length32(value.len());
+    out.slice(value);
+}
+
+pub(super) fn take_value(from: &mut Reader<'_>, field: &'static str) -> Result<Bytes, DecodeError> {
+    let length = from.u32(field)?;
+    from.bytes(length as usize, field)
+}
+
+fn put_expect(expect: &Expect, out: &mut Writer<'_>) {
+    match expect {
+        Expect::Value(old) => {
+            out.u8(EXPECT_VALUE);
+            put_value(old, out);
+        }
+        Expect::Version(version) => {
+            out.u8(EXPECT_VERSION);
+            out.u64(*version);
+        }
+    }
+}
+
+fn take_expect(from: &mut Reader<'_>) -> Result<Expect, DecodeError> {
+    match from.u8("expect")? {
+        EXPECT_VALUE => take_value(from, "expected value").map(Expect::Value),
+        EXPECT_VERSION => from.u64("expected version").map(Expect::Version),
+        byte => Err(DecodeError::Unknown { field: "expect", byte }),
+    }
+}
+
+fn flags(want_previous: bool) -> u8 {
+    if want_previous { FLAG_WANT_PREVIOUS } else { 0 }
+}
+
+fn take_flags(from: &mut Reader<'_>, known: u8) -> Result<u8, DecodeError> {
+    match from.u8("op flags")? {
+        flags if flags & !known == 0 => Ok(flags),
+        byte => Err(DecodeError::Unknown {
+            field: "op flags",
+            byte,
+        }),
+    }
+}
