@@ -6,7 +6,18 @@
 //!
 //! * [`command`]: what clients ask for, and what they are answered.
 //! * [`store`]: the map with its revisions. [`session`]: the table of sessions. [`state`]: both, applied entry by entry.
+//! * [`digest`]: what replicas compare.
 
 pub mod command;
+pub mod digest;
+pub mod session;
+pub mod state;
+pub mod store;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use command::{Answer, Command, Done, Expect, Op, Previous, Refusal, SessionRef, Versioned};
+pub use state::{Applied, State};

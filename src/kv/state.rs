@@ -1,0 +1,146 @@
+//! The state machine: map and sessions, applied entry by entry.
+//!
+//! A function of the log alone: same entries, same state, same answers, same digest, on every node and in every build.
+//! Time is the log's own (`rules.md` 20): an entry's stamp may be behind what was seen before it, log time never is.
+//!
+//! Within one entry: first log time moves and idle sessions expire, then the commands run in their order. A write is
+//! decided, then the session finds room for its reply, and only then does the map change: a refusal has run nothing.
+
+use super::command::{Answer, Command, Done, Op, Refusal, Versioned};
+use super::digest::Digest;
+use super::session::{Admission, Position, SessionView, Sessions};
+use super::store::Store;
+use crate::paxos::{LogTime, Slot};
+
+/// What became of one command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It ran, now or the first time that it stood in the log.
+    Done(Done),
+    /// It did not run.
+    Refused(Refusal),
+}
+
+/// The replicated state.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    store: Store,
+    sessions: Sessions,
+    applied: Slot,
+    log_time: LogTime,
+    digest: Digest,
+}
+
+impl State {
+    /// The state before slot 1.
+    pub fn new() -> State {
+        State::default()
+    }
+
+    /// Applies the entry of `slot`: pushes one [`Applied`] for each command, in order. A no-op has no commands.
+    ///
+    /// # Panics
+    /// If `slot` is not the one behind the last: applying over a hole would make replicas differ for good.
+    pub fn apply(&mut self, slot: Slot, stamp: LogTime, commands: &[Command], applied: &mut Vec<Applied>) {
+        assert!(
+            slot == self.applied.next(),
+            "slot {slot} applied behind slot {}",
+            self.applied
+        );
+        self.applied = slot;
+        self.log_time = self.log_time.max(stamp);
+        self.digest.word(slot.0);
+        self.digest.word(stamp.0);
+        while let Some(expired) = self.sessions.pop_idle(self.log_time) {
+            self.digest.gone(expired);
+        }
+        for (index, command) in commands.iter().enumerate() {
+            let outcome = self.run(command, Position { slot, index });
+            self.digest.command(command);
+            self.digest.applied(&outcome);
+            applied.push(outcome);
+        }
+    }
+
+    /// What is at `key`.
+    pub fn get(&self, key: &[u8]) -> Option<Versioned> {
+        self.store.get(key).cloned()
+    }
+
+    /// Commands that changed anything so far.
+    pub fn revision(&self) -> u64 {
+        self.store.revision()
+    }
+
+    /// The last slot applied.
+    pub fn applied(&self) -> Slot {
+        self.applied
+    }
+
+    /// The highest stamp applied.
+    pub fn log_time(&self) -> LogTime {
+        self.log_time
+    }
+
+    /// Number of keys.
+    pub fn keys(&self) -> usize {
+        self.store.keys()
+    }
+
+    /// Number of living sessions.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Every living session, the one idle for longest first.
+    pub fn session_views(&self) -> impl Iterator<Item = SessionView> + '_ {
+        self.sessions.iter()
+    }
+
+    /// Digest over all entries applied and what applying them did; equal on all nodes at equal slots (`rules.md` 27).
+    pub fn digest(&self) -> u64 {
+        self.digest.value()
+    }
+
+    fn run(&mut self, command: &Command, at: Position) -> Applied {
+        match command.op {
+            Op::Open => {
+                let (done, evicted) = self
+                    .sessions
+                    .open(command.session.id, at, self.log_time, self.store.revision());
+                if let Some(evicted) = evicted {
+                    self.digest.gone(evicted);
+                }
+                Applied::Done(done)
+            }
+            Op::Close => {
+                self.sessions.close(command.session);
+                Applied::Done(Done {
+                    slot: at.slot,
+                    revision: self.store.revision(),
+                    answer: Answer::Closed,
+                })
+            }
+            Op::Put { .. } | Op::Del { .. } | Op::Cas { .. } => self.write(command, at),
+        }
+    }
+
+    fn write(&mut self, command: &Command, at: Position) -> Applied {
+        let session = match self.sessions.admit(command, at, self.log_time) {
+            Admission::Run(session) => session,
+            Admission::Repeat(done) => return Applied::Done(done),
+            Admission::Refused(refusal) => return Applied::Refused(refusal),
+        };
+        let (answer, change) = self.store.decide(&command.op);
+        let done = Done {
+            slot: at.slot,
+            revision: self.store.revision_after(change),
+            answer,
+        };
+        if let Err(refusal) = session.keep(command.number, &done) {
+            return Applied::Refused(refusal);
+        }
+        self.store.commit(change);
+        Applied::Done(done)
+    }
+}
