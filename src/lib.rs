@@ -20,5 +20,6 @@ pub mod node;
 pub mod paxos;
 pub mod storage;
 pub mod time;
+pub mod units;
 pub mod wire;
 pub mod workload;
