@@ -1,0 +1,316 @@
+//! One connection: a non-blocking socket with what came in and what waits to go out.
+//!
+//! Readiness is edge-triggered: a socket tells once that it became readable or writable, so it is read and written
+//! until it would block. Where a turn's budget ends that before, the connection stays in a list of those that are
+//! looked at again in the next turn, which does not wait. Invariants:
+//! * `readable` is false only after a read that would have blocked; `writable` likewise.
+//! * Input grows only by what is asked for: a chunk, or the rest of one frame whose length was checked.
+//!
+//! Not here: frames (`wire::frame`), roles and limits (server.rs).
+
+use super::limits::{FRAME_TIMEOUT, READ_CHUNK_BYTES, SLOW_READER_TIMEOUT};
+use super::output::{Flush, Output};
+use crate::time::Time;
+use bytes::{Bytes, BytesMut};
+use mio::net::TcpStream;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+
+/// What carries the bytes of a connection: plain TCP today, TLS beside it later (`rules.md` 31).
+#[derive(Debug)]
+pub enum Transport {
+    /// TCP as it is.
+    Plain(TcpStream),
+}
+
+/// A connection of any role.
+#[derive(Debug)]
+pub struct Connection {
+    transport: Transport,
+    remote: SocketAddr,
+    /// What came in and was not taken yet.
+    pub input: BytesMut,
+    output: Output,
+    readable: bool,
+    writable: bool,
+    /// Bytes that the frame at the front of `input` still needs, where its length is known.
+    wanted: usize,
+    /// Since when a frame is unfinished.
+    unfinished_since: Option<Time>,
+    /// Since when output waits without any byte of it being taken.
+    stuck_since: Option<Time>,
+    /// When bytes last came in.
+    heard: Time,
+}
+
+/// How a read ended.
+#[derive(Debug)]
+pub enum Fill {
+    /// The socket has no more for now; it will tell.
+    Drained,
+    /// The budget is used up; the socket may have more.
+    Budget,
+    /// The other side will send no more.
+    End,
+    /// The socket failed.
+    Failed(io::Error),
+}
+
+impl Connection {
+    /// A connection over `stream`, which is registered already; nothing is known of its readiness.
+    pub fn new(stream: TcpStream, remote: SocketAddr, now: Time) -> Connection {
+        Connection {
+            transport: Transport::Plain(stream),
+            remote,
+            input: BytesMut::new(),
+            output: Output::default(),
+            readable: false,
+            writable: false,
+            wanted: 0,
+            unfinished_since: None,
+            stuck_since: None,
+            heard: now,
+        }
+    }
+
+    /// The other side's address.
+    pub fn remote(&self) -> SocketAddr {
+        self.remote
+    }
+
+    /// The socket, to register it or to ask it for its error.
+    pub fn stream(&mut self) -> &mut TcpStream {
+        match &mut self.transport {
+            Transport::Plain(stream) => stream,
+        }
+    }
+
+    /// Notes what the poll told.
+    pub fn note_ready(&mut self, readable: bool, writable: bool) {
+        self.readable |= readable;
+        self.writable |= writable;
+    }
+
+    /// Whether the socket may have bytes for us.
+    pub fn may_read(&self) -> bool {
+        self.readable
+    }
+
+    /// When bytes last came in.
+    pub fn heard(&self) -> Time {
+        self.heard
+    }
+
+    /// Bytes that wait to go out.
+    pub fn output_len(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Whether a write would make sense now.
+    pub fn may_write(&self) -> bool {
+        self.writable && !self.output.is_empty()
+    }
+
+    /// Queues bytes; [`Connection::flush`] writes them.
+    pub fn push(&mut self, bytes: Bytes) {
+        self.output.push(bytes);
+    }
+
+    /// Reads at most about `budget` bytes into [`Connection::input`]; tells how many came.
+    pub fn fill(&mut self, now: Time, budget: usize) -> (usize, Fill) {
+        let mut taken = 0;
+        while taken < budget {
+            match self.read_once() {
+                Ok(0) => return (taken, Fill::End),
+                Ok(count) => {
+                    taken += count;
+                    self.heard = now;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return (taken, Fill::Drained);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return (taken, Fill::Failed(error)),
+            }
+        }
+        (taken, Fill::Budget)
+    }
+
+    fn read_once(&mut self) -> io::Result<usize> {
+        let held = self.input.len();
+        let room = READ_CHUNK_BYTES.max(self.wanted);
+        self.input.resize(held + room, 0);
+        let result = self.transport.read(&mut self.input[held..]);
+        let count = result.as_ref().map_or(0, |count| *count);
+        self.input.truncate(held + count);
+        self.wanted = self.wanted.saturating_sub(count);
+        result
+    }
+
+    /// Tells what a look at the input found: `needed` more bytes for the frame at its front, whose length was checked,
+    /// or nothing known (0). Starts and stops the clock of an unfinished frame, and gives idle memory back.
+    pub fn settle(&mut self, now: Time, needed: usize) {
+        self.wanted = needed;
+        if self.input.is_empty() {
+            self.unfinished_since = None;
+            if self.input.capacity() > READ_CHUNK_BYTES {
+                self.input = BytesMut::new();
+            }
+        } else if self.unfinished_since.is_none() {
+            self.unfinished_since = Some(now);
+        }
+    }
+
+    /// A whole frame was taken: the next one has its own time.
+    pub fn frame_taken(&mut self) {
+        self.unfinished_since = None;
+    }
+
+    /// Until when the frame that began must be whole.
+    pub fn frame_deadline(&self) -> Option<Time> {
+        self.unfinished_since.map(|since| since + FRAME_TIMEOUT)
+    }
+
+    /// Until when the other side must take some of what waits for it.
+    pub fn output_deadline(&self) -> Option<Time> {
+        self.stuck_since.map(|since| since + SLOW_READER_TIMEOUT)
+    }
+
+    /// Writes what waits; tells how many bytes went.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub fn flush(&mut self, now: Time) -> io::Result<(usize, Flush)> {
+        let (written, flush) = self.output.write_to(&mut self.transport)?;
+        match flush {
+            Flush::Empty => self.stuck_since = None,
+            Flush::Blocked => {
+                self.writable = false;
+                if written > 0 || self.stuck_since.is_none() {
+                    self.stuck_since = Some(now);
+                }
+            }
+            Flush::Budget => self.stuck_since = Some(now),
+        }
+        Ok((written, flush))
+    }
+
+    /// Says that nothing more will be written.
+    pub fn shut_write(&mut self) {
+        // A socket that is gone already needs no goodbye.
+        let _ = self.stream().shutdown(Shutdown::Write);
+    }
+
+    /// Throws away what came in: nothing of a closing connection is looked at.
+    pub fn discard_input(&mut self) {
+        self.input = BytesMut::new();
+        self.wanted = 0;
+        self.unfinished_since = None;
+    }
+}
+
+impl Read for Transport {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Transport::Plain(stream) => stream.read(bytes),
+        }
+    }
+}
+
+impl Write for Transport {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Transport::Plain(stream) => stream.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Transport::Plain(stream) => stream.write_vectored(pieces),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net;
+    use std::time::Duration;
+
+    fn pair() -> (Connection, net::TcpStream) {
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let far = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (near, remote) = listener.accept().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let mut connection = Connection::new(TcpStream::from_std(near), remote, Time::ZERO);
+        connection.note_ready(true, true);
+        (connection, far)
+    }
+
+    /// Loopback delivers without our help, but not at once.
+    fn fill_until(connection: &mut Connection, bytes: usize) {
+        for _ in 0..1000 {
+            if connection.input.len() >= bytes {
+                return;
+            }
+            connection.note_ready(true, false);
+            connection.fill(Time::ZERO, 1 << 20);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("only {} of {bytes} bytes came", connection.input.len());
+    }
+
+    #[test]
+    fn a_read_ends_at_would_block_or_at_its_budget() {
+        let (mut connection, mut far) = pair();
+        far.write_all(&vec![1; 100_000]).unwrap();
+        fill_until(&mut connection, 100_000);
+        assert!(matches!(connection.fill(Time::ZERO, 1), (0, Fill::Drained)));
+        assert!(!connection.may_read());
+        far.write_all(&vec![2; 100_000]).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        connection.note_ready(true, false);
+        let (count, fill) = connection.fill(Time::ZERO, 20_000);
+        assert!(matches!(fill, Fill::Budget), "{fill:?}");
+        assert!((20_000..20_000 + READ_CHUNK_BYTES).contains(&count) && connection.may_read());
+        drop(far);
+    }
+
+    #[test]
+    fn an_unfinished_frame_and_a_reader_that_stands_still_have_deadlines() {
+        let (mut connection, mut far) = pair();
+        far.write_all(b"abc").unwrap();
+        fill_until(&mut connection, 3);
+        connection.settle(Time::from_millis(5), 10);
+        connection.settle(Time::from_millis(9), 10);
+        assert_eq!(connection.frame_deadline(), Some(Time::from_millis(5) + FRAME_TIMEOUT));
+        connection.discard_input();
+        assert_eq!(connection.frame_deadline(), None);
+
+        connection.push(Bytes::from(vec![0; 64 << 20]));
+        while connection.flush(Time::from_millis(7)).unwrap().1 == Flush::Budget {}
+        assert_eq!(
+            connection.output_deadline(),
+            Some(Time::from_millis(7) + SLOW_READER_TIMEOUT)
+        );
+        connection.note_ready(false, true);
+        assert_eq!(connection.flush(Time::from_millis(8)).unwrap(), (0, Flush::Blocked));
+        assert_eq!(
+            connection.output_deadline(),
+            Some(Time::from_millis(7) + SLOW_READER_TIMEOUT)
+        );
+    }
+
+    #[test]
+    fn the_end_of_the_stream_is_told() {
+        let (mut connection, far) = pair();
+        drop(far);
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(matches!(connection.fill(Time::ZERO, 100), (0, Fill::End)));
+    }
+}

@@ -1,0 +1,458 @@
+//! The command line of `synodd`: every flag with its variable, default and unit, and the combinations that make no sense.
+//!
+//! [`Flags`] is what clap reads; [`Flags::check`] makes a [`Config`] of it or says in one line what is wrong. Nothing
+//! behind this file sees an unchecked flag.
+
+use super::cluster_list::{ClusterList, Member};
+use crate::machine::Settings;
+use crate::paxos::NodeId;
+use crate::units;
+use clap::Parser;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Added to the node's port for the default debug port.
+pub const DEBUG_PORT_OFFSET: u16 = 100;
+/// Two lost heartbeats must not start an election: the election timeout is at least so many heartbeats.
+pub const HEARTBEATS_IN_ELECTION_TIMEOUT: u32 = 3;
+/// Smallest segment of the write-ahead log: the largest entry must fit with room to spare.
+pub const SEGMENT_BYTES_MIN: u64 = 4 << 20;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    clean end: SIGTERM or SIGINT, leadership handed over, all synced
+  1    stopped while running: a failed write or sync, or state that must not go on; the log says which
+  2    usage: a flag or a combination of flags is wrong
+  3    the data directory cannot be used: locked, damaged, of another node or cluster, of a newer format, not writable
+  4    an address cannot be listened on, or the system refused what the event loop needs
+  101  an invariant was broken (a bug): the node stopped rather than go on
+  130  a second SIGTERM or SIGINT: stopped at once
+
+Durations carry a unit (50ms, 5s, 10m); sizes are bytes or carry one (64KiB, 8MiB, 1GiB).
+Every flag can be given by its variable instead; the flag wins.";
+
+/// One node of a Synod cluster.
+#[derive(Parser, Debug, Clone)]
+#[command(name = "synodd", version, about, after_help = EXIT_CODES, max_term_width = 120)]
+pub struct Flags {
+    /// This node's id, 1..=65535, one of those in --cluster
+    #[arg(long, env = "SYNOD_ID", value_parser = clap::value_parser!(u16).range(1..))]
+    pub id: u16,
+
+    /// All founding nodes: ID=HOST:PORT,ID=HOST:PORT,... (names are resolved at start and when a numeric dial fails)
+    #[arg(long, env = "SYNOD_CLUSTER", value_name = "LIST")]
+    pub cluster: ClusterList,
+
+    /// Where this node keeps its log and its identity; made if it is not there
+    #[arg(long, env = "SYNOD_DATA_DIR", value_name = "DIR")]
+    pub data_dir: PathBuf,
+
+    /// Name of the cluster; nodes and clients of another name are refused
+    #[arg(long, env = "SYNOD_CLUSTER_NAME", value_name = "NAME", default_value = "synod")]
+    pub cluster_name: String,
+
+    /// Address to listen on for peers and clients [default: its own in --cluster]
+    #[arg(long, env = "SYNOD_LISTEN", value_name = "HOST:PORT")]
+    pub listen: Option<String>,
+
+    /// Address that peers and clients are told to use [default: its own in --cluster]
+    #[arg(long, env = "SYNOD_ADVERTISE", value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+
+    /// Address of the debug port, or `off` [default: 127.0.0.1:(port in --cluster + 100)]
+    #[arg(long, env = "SYNOD_DEBUG_LISTEN", value_name = "HOST:PORT|off")]
+    pub debug_listen: Option<String>,
+
+    /// Lets the debug port listen beyond loopback: whoever reaches it can read, write and (with --allow-faults) break
+    #[arg(long, env = "SYNOD_DEBUG_ALLOW_REMOTE")]
+    pub debug_allow_remote: bool,
+
+    /// How often a leader says that it lives
+    #[arg(long, env = "SYNOD_HEARTBEAT", value_name = "DURATION", default_value = "50ms", value_parser = units::parse_positive_duration)]
+    pub heartbeat: Duration,
+
+    /// Shortest silence after which a leader is taken as lost (drawn from one to two of it); at least 3 heartbeats
+    #[arg(long, env = "SYNOD_ELECTION_TIMEOUT", value_name = "DURATION", default_value = "300ms", value_parser = units::parse_positive_duration)]
+    pub election_timeout: Duration,
+
+    /// Longest time that a client's request is held; a request's own deadline counts if it is shorter
+    #[arg(long, env = "SYNOD_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = units::parse_positive_duration)]
+    pub request_timeout: Duration,
+
+    /// Most client connections; cut to what the system's limit of open files allows
+    #[arg(long, env = "SYNOD_MAX_CONNECTIONS", value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_connections: u32,
+
+    /// Size of one segment of the write-ahead log; one more is kept preallocated
+    #[arg(long, env = "SYNOD_SEGMENT_BYTES", value_name = "SIZE", default_value = "64MiB", value_parser = units::parse_size)]
+    pub segment_bytes: u64,
+
+    /// Most bytes of requests that wait to be proposed or relayed; above it clients are told `busy`
+    #[arg(long, env = "SYNOD_QUEUE_BYTES", value_name = "SIZE", default_value = "64MiB", value_parser = units::parse_size)]
+    pub queue_bytes: u64,
+
+    /// Recent log entries kept in memory for peers that catch up
+    #[arg(long, env = "SYNOD_CACHE_BYTES", value_name = "SIZE", default_value = "64MiB", value_parser = units::parse_size)]
+    pub cache_bytes: u64,
+
+    /// Allows the `fault` commands of the debug port
+    #[arg(long, env = "SYNOD_ALLOW_FAULTS")]
+    pub allow_faults: bool,
+
+    /// Makes the acceptor fail and restart at random: mtbf=DURATION,mttr=DURATION[,seed=N]
+    #[arg(long, env = "SYNOD_ACCEPTOR_FAILURES", value_name = "SPEC")]
+    pub acceptor_failures: Option<AcceptorFailures>,
+
+    /// Ends the node, as SIGTERM would, when its standard input (a pipe held by its launcher) is closed
+    #[arg(long, env = "SYNOD_EXIT_WITH_PARENT", hide = true)]
+    pub exit_with_parent: bool,
+}
+
+/// When an acceptor fails and how long it stays down, drawn around these means from `seed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AcceptorFailures {
+    /// Mean time between a restart and the next failure.
+    pub mtbf: Duration,
+    /// Mean time until it restarts.
+    pub mttr: Duration,
+    /// Seed of the drawing.
+    pub seed: u64,
+}
+
+/// Where the debug port is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DebugListen {
+    /// Nowhere.
+    Off,
+    /// `host:port`.
+    At(String),
+}
+
+/// The checked configuration of one node.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub node: NodeId,
+    /// All founders, ascending, with the addresses of `--cluster`.
+    pub members: Vec<Member>,
+    /// The cluster's name.
+    pub cluster_name: String,
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// `host:port` for peers and clients.
+    pub listen: String,
+    /// What peers and clients are told.
+    pub advertise: String,
+    /// The debug port.
+    pub debug: DebugListen,
+    /// Whether the debug port may listen beyond loopback.
+    pub debug_allow_remote: bool,
+    /// See [`Flags::heartbeat`].
+    pub heartbeat: Duration,
+    /// See [`Flags::election_timeout`].
+    pub election_timeout: Duration,
+    /// See [`Flags::request_timeout`].
+    pub request_timeout: Duration,
+    /// See [`Flags::max_connections`].
+    pub max_connections: usize,
+    /// See [`Flags::segment_bytes`].
+    pub segment_bytes: u64,
+    /// See [`Flags::queue_bytes`].
+    pub queue_bytes: usize,
+    /// See [`Flags::cache_bytes`].
+    pub cache_bytes: usize,
+    /// See [`Flags::allow_faults`].
+    pub allow_faults: bool,
+    /// See [`Flags::acceptor_failures`].
+    pub acceptor_failures: Option<AcceptorFailures>,
+    /// See [`Flags::exit_with_parent`].
+    pub exit_with_parent: bool,
+}
+
+/// A flag, or a combination of flags, that makes no sense. One line for a person; exit code 2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UsageError {
+    /// `--id` does not stand in `--cluster`.
+    NotListed {
+        /// The id.
+        id: u16,
+        /// The ids that do.
+        listed: Vec<NodeId>,
+    },
+    /// `--heartbeat` × 3 is above `--election-timeout`.
+    Heartbeat {
+        /// The one.
+        heartbeat: Duration,
+        /// The other.
+        election_timeout: Duration,
+    },
+    /// An address is not `host:port`.
+    Address {
+        /// The flag.
+        flag: &'static str,
+        /// What was given.
+        given: String,
+    },
+    /// The node's port is so high that port + 100 is none.
+    NoDebugPort {
+        /// The node's port.
+        port: u16,
+    },
+    /// A number or size out of range.
+    Range {
+        /// The flag.
+        flag: &'static str,
+        /// What it must be.
+        must: &'static str,
+    },
+}
+
+impl Flags {
+    /// Checks the flags against each other and fills in what hangs on others.
+    ///
+    /// # Errors
+    /// The first thing that makes no sense.
+    pub fn check(self) -> Result<Config, UsageError> {
+        let own = self
+            .cluster
+            .member(NodeId(self.id))
+            .ok_or_else(|| UsageError::NotListed {
+                id: self.id,
+                listed: self.cluster.members().iter().map(|member| member.node).collect(),
+            })?;
+        let own_address = own.address.clone();
+        self.check_timers()?;
+        self.check_sizes()?;
+        let listen = address("--listen", self.listen.clone(), &own_address)?;
+        let advertise = address("--advertise", self.advertise.clone(), &own_address)?;
+        let debug = self.debug_listen(own.port())?;
+        Ok(Config {
+            node: NodeId(self.id),
+            members: self.cluster.into_members(),
+            cluster_name: self.cluster_name,
+            data_dir: self.data_dir,
+            listen,
+            advertise,
+            debug,
+            debug_allow_remote: self.debug_allow_remote,
+            heartbeat: self.heartbeat,
+            election_timeout: self.election_timeout,
+            request_timeout: self.request_timeout,
+            max_connections: self.max_connections as usize,
+            segment_bytes: self.segment_bytes,
+            queue_bytes: usize::try_from(self.queue_bytes).unwrap_or(usize::MAX),
+            cache_bytes: usize::try_from(self.cache_bytes).unwrap_or(usize::MAX),
+            allow_faults: self.allow_faults,
+            acceptor_failures: self.acceptor_failures,
+            exit_with_parent: self.exit_with_parent,
+        })
+    }
+
+    fn check_timers(&self) -> Result<(), UsageError> {
+        if self.heartbeat * HEARTBEATS_IN_ELECTION_TIMEOUT > self.election_timeout {
+            return Err(UsageError::Heartbeat {
+                heartbeat: self.heartbeat,
+                election_timeout: self.election_timeout,
+            });
+        }
+        // A deadline travels as 32 bits of milliseconds.
+        if self.request_timeout > Duration::from_secs(3600) {
+            return Err(UsageError::Range {
+                flag: "--request-timeout",
+                must: "at most 1h",
+            });
+        }
+        Ok(())
+    }
+
+    fn check_sizes(&self) -> Result<(), UsageError> {
+        let range = |flag, must| Err(UsageError::Range { flag, must });
+        if self.cluster_name.is_empty() || self.cluster_name.len() > 255 {
+            return range("--cluster-name", "1 to 255 bytes");
+        }
+        if !(SEGMENT_BYTES_MIN..=1 << 30).contains(&self.segment_bytes) {
+            return range("--segment-bytes", "4MiB to 1GiB");
+        }
+        if self.queue_bytes < 4 << 20 {
+            return range("--queue-bytes", "at least 4MiB");
+        }
+        Ok(())
+    }
+
+    fn debug_listen(&self, own_port: u16) -> Result<DebugListen, UsageError> {
+        match self.debug_listen.as_deref() {
+            Some("off") => Ok(DebugListen::Off),
+            Some(given) => address("--debug-listen", Some(given.to_string()), "").map(DebugListen::At),
+            None => match own_port.checked_add(DEBUG_PORT_OFFSET) {
+                Some(port) => Ok(DebugListen::At(format!("127.0.0.1:{port}"))),
+                None => Err(UsageError::NoDebugPort { port: own_port }),
+            },
+        }
+    }
+}
+
+impl Config {
+    /// The part of the machine's settings that flags decide; identity, seed and start come from the directory.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            cluster_name: self.cluster_name.clone(),
+            advertise: self.advertise.clone(),
+            debug: match &self.debug {
+                DebugListen::Off => String::new(),
+                DebugListen::At(address) => address.clone(),
+            },
+            heartbeat: self.heartbeat,
+            election_timeout: self.election_timeout,
+            queue_bytes: self.queue_bytes,
+            cache_bytes: self.cache_bytes,
+            ..Settings::new(self.node, self.members.iter().map(|member| member.node).collect())
+        }
+    }
+}
+
+fn address(flag: &'static str, given: Option<String>, default: &str) -> Result<String, UsageError> {
+    let Some(given) = given else {
+        return Ok(default.to_string());
+    };
+    match super::cluster_list::split_port(&given) {
+        Some(_) => Ok(given),
+        None => Err(UsageError::Address { flag, given }),
+    }
+}
+
+fn positive(value: &str) -> Result<Duration, String> {
+    units::parse_positive_duration(value).map_err(|error| error.to_string())
+}
+
+impl std::str::FromStr for AcceptorFailures {
+    type Err = String;
+
+    fn from_str(spec: &str) -> Result<AcceptorFailures, String> {
+        let (mut mtbf, mut mttr, mut seed) = (None, None, 0);
+        for part in spec.split(',') {
+            match part.split_once('=') {
+                Some(("mtbf", value)) => mtbf = Some(positive(value)?),
+                Some(("mttr", value)) => mttr = Some(positive(value)?),
+                Some(("seed", value)) => seed = value.parse().map_err(|_| format!("seed '{value}' is no number"))?,
+                _ => return Err(format!("'{part}' is none of mtbf=, mttr=, seed=")),
+            }
+        }
+        match (mtbf, mttr) {
+            (Some(mtbf), Some(mttr)) => Ok(AcceptorFailures { mtbf, mttr, seed }),
+            _ => Err("mtbf and mttr are needed, both above zero: mtbf=10s,mttr=2s,seed=7".to_string()),
+        }
+    }
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UsageError::NotListed { id, listed } => {
+                write!(f, "--id {id} does not stand in --cluster, which lists")?;
+                listed.iter().try_for_each(|node| write!(f, " {}", node.0))
+            }
+            UsageError::Heartbeat {
+                heartbeat,
+                election_timeout,
+            } => write!(
+                f,
+                "--heartbeat {heartbeat:?} × {HEARTBEATS_IN_ELECTION_TIMEOUT} must not be above \
+                 --election-timeout {election_timeout:?}"
+            ),
+            UsageError::Address { flag, given } => write!(f, "{flag} '{given}' is not HOST:PORT"),
+            UsageError::NoDebugPort { port } => write!(
+                f,
+                "port {port} leaves no room for the debug port ({port} + {DEBUG_PORT_OFFSET}); give --debug-listen"
+            ),
+            UsageError::Range { flag, must } => write!(f, "{flag} must be {must}"),
+        }
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(extra: &[&str]) -> Result<Config, String> {
+        let mut words = vec!["synodd", "--data-dir", "d"];
+        words.extend(extra);
+        let flags = Flags::try_parse_from(words).map_err(|error| error.to_string())?;
+        flags.check().map_err(|error| error.to_string())
+    }
+
+    const THREE: &str = "1=127.0.0.1:7001,2=127.0.0.1:7002,3=127.0.0.1:7003";
+
+    #[test]
+    fn the_defaults_come_from_the_nodes_own_address() {
+        let config = config(&["--id", "2", "--cluster", THREE]).unwrap();
+        assert_eq!(config.listen, "127.0.0.1:7002");
+        assert_eq!(config.advertise, "127.0.0.1:7002");
+        assert_eq!(config.debug, DebugListen::At("127.0.0.1:7102".into()));
+        assert_eq!(config.heartbeat, Duration::from_millis(50));
+        assert_eq!(config.election_timeout, Duration::from_millis(300));
+        assert_eq!(config.request_timeout, Duration::from_secs(5));
+        assert_eq!(config.segment_bytes, 64 << 20);
+        assert_eq!(config.max_connections, 10_000);
+    }
+
+    #[test]
+    fn bad_combinations_are_named_in_one_line() {
+        // extra flags, a part of the message
+        let wrong: &[(&[&str], &str)] = &[
+            (&["--id", "4", "--cluster", THREE], "--id 4 does not stand in --cluster"),
+            (&["--id", "1", "--cluster", "1=a:1,1=b:1"], "id 1 stands twice"),
+            (&["--id", "1", "--cluster", "1=a:1,2=a:1"], "a:1 stands twice"),
+            (&["--id", "1", "--cluster", "1=a"], "not HOST:PORT"),
+            (&["--id", "1", "--cluster", "0=a:1"], "'0' is no node id"),
+            (&["--id", "1", "--cluster", ""], "not ID=HOST:PORT"),
+            (
+                &["--id", "1", "--cluster", THREE, "--heartbeat", "101ms"],
+                "--heartbeat 101ms × 3",
+            ),
+            (&["--id", "1", "--cluster", THREE, "--heartbeat", "50"], "50"),
+            (
+                &["--id", "1", "--cluster", THREE, "--listen", "7001"],
+                "--listen '7001' is not HOST:PORT",
+            ),
+            (&["--id", "1", "--cluster", "1=a:65500"], "give --debug-listen"),
+            (
+                &["--id", "1", "--cluster", THREE, "--segment-bytes", "1MiB"],
+                "--segment-bytes must be",
+            ),
+            (
+                &["--id", "1", "--cluster", THREE, "--acceptor-failures", "mtbf=1s"],
+                "mtbf and mttr are needed",
+            ),
+        ];
+        for (extra, part) in wrong {
+            let error = config(extra).unwrap_err();
+            assert!(error.contains(part), "{extra:?}: {error}");
+        }
+        let heartbeat = config(&["--id", "1", "--cluster", THREE, "--heartbeat", "101ms"]).unwrap_err();
+        assert_eq!(heartbeat.lines().count(), 1);
+    }
+
+    #[test]
+    fn the_debug_port_can_be_off_and_the_failures_have_a_spec() {
+        let config = config(&[
+            "--id",
+            "1",
+            "--cluster",
+            THREE,
+            "--debug-listen",
+            "off",
+            "--acceptor-failures",
+            "mtbf=10s,mttr=2s,seed=7",
+        ])
+        .unwrap();
+        assert_eq!(config.debug, DebugListen::Off);
+        let failures = config.acceptor_failures.unwrap();
+        assert_eq!(
+            (failures.mtbf, failures.mttr, failures.seed),
+            (Duration::from_secs(10), Duration::from_secs(2), 7)
+        );
+    }
+}

@@ -1,0 +1,79 @@
+//! Every bound and timer of the event loop that has no flag, in one place. `protocol.md` lists the timers again.
+
+use std::time::Duration;
+
+/// Bytes read from one connection in one turn; what is left is read in the next turn, which does not wait.
+pub const READ_BUDGET_BYTES: usize = 256 * 1024;
+/// One `read` asks for so much at most, unless a longer frame is known to come.
+pub const READ_CHUNK_BYTES: usize = 16 * 1024;
+/// Bytes written to one connection in one turn.
+pub const WRITE_BUDGET_BYTES: usize = 4 << 20;
+/// Readiness events taken from one poll; a full batch is followed by another poll that does not wait.
+pub const EVENTS_PER_POLL: usize = 1024;
+/// Polls of one gather at most, so that a flood of events cannot keep the turn from its sync.
+pub const POLLS_PER_GATHER: usize = 8;
+/// Connections accepted in one turn from one listener.
+pub const ACCEPTS_PER_TURN: usize = 128;
+
+/// Longest frame taken before HELLO, bytes.
+pub const HELLO_BYTES_MAX: usize = 4 * 1024;
+/// A connection says HELLO so soon, or is closed.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// A frame that began is whole so soon, or its connection is closed.
+pub const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client whose answers wait is closed when it has taken nothing for so long.
+pub const SLOW_READER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a refused connection may take to fetch its last words.
+pub const LINGER: Duration = Duration::from_secs(1);
+
+/// Above so many bytes of answers that wait, a client is not read any more.
+pub const CLIENT_OUTPUT_HIGH_BYTES: usize = 1 << 20;
+/// Below so many it is read again.
+pub const CLIENT_OUTPUT_LOW_BYTES: usize = 256 * 1024;
+/// Above so many it is closed: it asks for more than it reads.
+pub const CLIENT_OUTPUT_MAX_BYTES: usize = 64 << 20;
+/// Above so many bytes of answers that wait for all clients together, none is read that has any waiting.
+pub const ALL_OUTPUT_HIGH_BYTES: usize = 512 << 20;
+/// Requests of one client that wait for their answers; at the bound it is not read until one is answered.
+pub const CLIENT_IN_FLIGHT_MAX: usize = 1024;
+
+/// Above so many bytes that wait for a peer, bulk (ACCEPT, CHOSEN, PROMISE, FORWARD) to it is thrown away: catch-up and
+/// retries bring it later. This bounds what a heartbeat can stand behind (`rules.md` 12).
+pub const PEER_BULK_MAX_BYTES: usize = 24 << 20;
+/// Above so many the link is closed: the peer does not even take the small frames.
+pub const PEER_OUTPUT_MAX_BYTES: usize = 32 << 20;
+/// How often a link is asked whether somebody is there.
+pub const PING_EVERY: Duration = Duration::from_secs(1);
+/// A ping that is unanswered for so long, with nothing else read meanwhile, closes the link as half open.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// First step of the backoff between dials; full jitter.
+pub const DIAL_BACKOFF_BASE: Duration = Duration::from_millis(20);
+/// Its cap.
+pub const DIAL_BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// A dial that is not connected by then is given up: retransmitted SYNs would come too seldom after a partition.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// The dialled peer answers HELLO so soon, or is dialled again.
+pub const DIAL_HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+/// A link that lived so long is redialled at once and without backoff when it closes.
+pub const LINK_SETTLED: Duration = Duration::from_secs(1);
+/// How long names of `--cluster` are taken as they were resolved before a failed dial resolves them again.
+pub const RESOLVE_EVERY: Duration = Duration::from_secs(30);
+
+/// Connections beyond `--max-connections` that are kept free for peers and for those that are being refused.
+pub const RESERVED_CONNECTIONS: usize = 64;
+/// Connections of the debug port; one more is refused.
+pub const DEBUG_CONNECTIONS_MAX: usize = 512;
+/// Descriptors that are neither: log, lock, listeners, poll, signals, standard streams, and a reserve.
+pub const OTHER_DESCRIPTORS: usize = 64;
+/// When descriptors run out, nothing is accepted for so long.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Frames held back by `fault delay`, for all links; one more is thrown away.
+pub const DELAYED_FRAMES_MAX: usize = 65_536;
+/// Log lines of one kind of refusal in one second; more are counted, and the count is told with the next line.
+pub const COMPLAINTS_PER_SECOND: u32 = 5;
+/// A clean end takes no longer.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often the machine is told the free space of the disk.
+pub const FREE_SPACE_EVERY: Duration = Duration::from_secs(1);

@@ -1,0 +1,161 @@
+//! What waits to be written to one connection: a queue of shared byte strings, written with as few calls as possible.
+//!
+//! The queue holds [`Bytes`], so a frame that goes to many peers is in memory once. It does not bound itself: whoever
+//! pushes asks [`Output::len`] first and applies the limit of its kind of connection (limits.rs).
+
+use super::limits::WRITE_BUDGET_BYTES;
+use bytes::{Buf, Bytes};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice, Write};
+
+/// Most pieces that one vectored write hands to the kernel.
+const SLICES_PER_WRITE: usize = 64;
+
+/// The queue.
+#[derive(Debug, Default)]
+pub struct Output {
+    pieces: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flush {
+    /// Nothing waits any more.
+    Empty,
+    /// The socket takes no more now; it will tell when it does.
+    Blocked,
+    /// This turn's budget is used up; the socket might take more.
+    Budget,
+}
+
+impl Output {
+    /// Bytes that wait.
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Puts a piece behind the others.
+    pub fn push(&mut self, piece: Bytes) {
+        if !piece.is_empty() {
+            self.bytes += piece.len();
+            self.pieces.push_back(piece);
+        }
+    }
+
+    /// Writes until nothing waits, the socket would block, or the turn's budget is used up. Tells how many bytes went.
+    ///
+    /// # Errors
+    /// What the socket says; the connection is of no use then.
+    pub fn write_to(&mut self, socket: &mut impl Write) -> io::Result<(usize, Flush)> {
+        let mut written = 0;
+        while !self.is_empty() {
+            if written >= WRITE_BUDGET_BYTES {
+                return Ok((written, Flush::Budget));
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
+            let used = slices.len().min(self.pieces.len());
+            for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+                *slice = IoSlice::new(piece);
+            }
+            match socket.write_vectored(&slices[..used]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    self.advance(count);
+                    written += count;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok((written, Flush::Blocked)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((written, Flush::Empty))
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        self.bytes -= count;
+        while count > 0 {
+            let Some(front) = self.pieces.front_mut() else { return };
+            let taken = count.min(front.len());
+            front.advance(taken);
+            count -= taken;
+            if front.is_empty() {
+                self.pieces.pop_front();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A socket that takes `each` bytes a call and blocks after `calls` calls.
+    struct Narrow {
+        each: usize,
+        calls: usize,
+        taken: Vec<u8>,
+    }
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.calls == 0 {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            self.calls -= 1;
+            let count = self.each.min(bytes.len());
+            self.taken.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn pieces_leave_in_order_whatever_the_socket_takes() {
+        for each in 1..=7 {
+            let mut output = Output::default();
+            for piece in ["ab", "", "cde", "f", "ghijk"] {
+                output.push(Bytes::from_static(piece.as_bytes()));
+            }
+            assert_eq!(output.len(), 11);
+            let mut socket = Narrow {
+                each,
+                calls: 2,
+                taken: Vec::new(),
+            };
+            let (first, flush) = output.write_to(&mut socket).unwrap();
+            assert_eq!((flush, output.len()), (Flush::Blocked, 11 - first), "each={each}");
+            socket.calls = 100;
+            assert_eq!(output.write_to(&mut socket).unwrap().1, Flush::Empty);
+            assert_eq!(socket.taken, b"abcdefghijk");
+            assert!(output.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_long_queue_leaves_the_turn_when_its_budget_is_used_up() {
+        let mut output = Output::default();
+        let piece = Bytes::from(vec![7; 1 << 20]);
+        for _ in 0..6 {
+            output.push(piece.clone());
+        }
+        let mut socket = Narrow {
+            each: 1 << 20,
+            calls: 100,
+            taken: Vec::new(),
+        };
+        assert_eq!(
+            output.write_to(&mut socket).unwrap(),
+            (WRITE_BUDGET_BYTES, Flush::Budget)
+        );
+        assert_eq!(output.len(), (6 << 20) - WRITE_BUDGET_BYTES);
+    }
+}
