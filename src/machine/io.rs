@@ -1,6 +1,6 @@
 //! What goes into the machine and what comes out.
 
-use crate::paxos::{self, Ballot, Entry, Incarnation, NodeId, Slot, Start};
+use crate::paxos::{self, Entry, Incarnation, NodeId, Slot, Start};
 use crate::wire::{Hello, Record, Reply, Request, RosterEntry, hello::Base};
 use std::fmt;
 use std::time::Duration;
@@ -194,66 +194,20 @@ pub enum Effect {
     },
     /// Something that an operator or a learner wants to see: one log line and one event in the ring.
     Note(Note),
+    /// The node cannot go on: it met something that it cannot apply. The process says so and ends, non-zero.
+    Halt {
+        /// What and where.
+        reason: String,
+    },
     /// What was asked by [`Input::Shutdown`] is finished: the process may end.
     Finished,
 }
 
-/// An event worth a line.
+/// An event worth a line in the log and a place in the ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// This node asks whether a quorum would promise.
-    Asks {
-        /// Number of the campaign.
-        attempt: u32,
-        /// Why now.
-        reason: &'static str,
-    },
-    /// This node runs phase 1.
-    Campaigns {
-        /// With which ballot.
-        ballot: Ballot,
-        /// First slot not known as chosen.
-        from_slot: Slot,
-    },
-    /// This node leads.
-    Leads {
-        /// With which ballot.
-        ballot: Ballot,
-        /// How many slots phase 1 showed that must be finished.
-        recovered: u64,
-        /// First slot free for new entries.
-        first_open: Slot,
-    },
-    /// This node follows a leader that it did not follow before.
-    Follows {
-        /// At which ballot; its node leads.
-        ballot: Ballot,
-    },
-    /// This node leads no more, or gives up a campaign.
-    StepsDown {
-        /// The ballot that it leaves.
-        ballot: Ballot,
-        /// Why.
-        reason: String,
-    },
-    /// A campaign failed; another may follow after the backoff.
-    LostElection {
-        /// The ballot, or the highest known if none was used.
-        ballot: Ballot,
-        /// Why.
-        reason: String,
-        /// How long this node waits before it asks again.
-        backoff: Duration,
-        /// How many campaigns failed in a row.
-        tries: u32,
-    },
-    /// No sign of life of the leader.
-    LeaderLost {
-        /// Who it was.
-        leader: NodeId,
-        /// Why it is taken as lost.
-        reason: &'static str,
-    },
+    /// Of agreement.
+    Paxos(paxos::Note),
     /// The cluster was founded, or this node learned so.
     Founded {
         /// Its id.
@@ -268,29 +222,6 @@ pub enum Note {
     LostMemory {
         /// In words.
         reason: String,
-    },
-    /// The acceptor failed (fault injection).
-    AcceptorFailed,
-    /// The acceptor is back; it has read its state from the disk.
-    AcceptorRestarted {
-        /// What it had promised.
-        promised: Ballot,
-        /// How many accepted entries it read.
-        accepted: u64,
-    },
-    /// This node catches up from a peer.
-    CatchesUp {
-        /// From whom.
-        from: NodeId,
-        /// First slot missing.
-        first: Slot,
-        /// Last slot known as chosen.
-        last: Slot,
-    },
-    /// Leadership was offered to a peer on shutdown.
-    HandsOver {
-        /// To whom.
-        to: NodeId,
     },
 }
 
@@ -335,6 +266,8 @@ pub struct Settings {
     pub queue_requests: usize,
     /// See `queue_requests`.
     pub queue_bytes: usize,
+    /// Below so much free space on the disk this node accepts no new entries (`rules.md` 26), bytes.
+    pub disk_reserve: u64,
     /// Recent entries kept in memory for peers that catch up, bytes.
     pub cache_bytes: usize,
     /// Pre-vote, backoff and other rules that a scenario may switch off to show what happens without.
@@ -372,6 +305,7 @@ impl Settings {
             batch_bytes: 1 << 20,
             queue_requests: 16_384,
             queue_bytes: 64 << 20,
+            disk_reserve: 16 << 20,
             cache_bytes: 64 << 20,
             pre_vote: true,
             backoff: true,
@@ -382,45 +316,13 @@ impl Settings {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Note::Asks { attempt, reason } => write!(f, "asks for a pre-vote, attempt={attempt}: {reason}"),
-            Note::Campaigns { ballot, from_slot } => write!(f, "candidate, ballot={ballot} from_slot={from_slot}"),
-            Note::Leads {
-                ballot,
-                recovered,
-                first_open,
-            } => {
-                write!(
-                    f,
-                    "leader, ballot={ballot} recovered={recovered} first_open={first_open}"
-                )
-            }
-            Note::Follows { ballot } => write!(f, "follower of {}, ballot={ballot}", ballot.node),
-            Note::StepsDown { ballot, reason } => write!(f, "steps down, ballot={ballot}: {reason}"),
-            Note::LostElection {
-                ballot,
-                reason,
-                backoff,
-                tries,
-            } => {
-                write!(
-                    f,
-                    "election lost, ballot={ballot} tries={tries} backoff={}ms: {reason}",
-                    backoff.as_millis()
-                )
-            }
-            Note::LeaderLost { leader, reason } => write!(f, "leader {leader} lost: {reason}"),
+            Note::Paxos(note) => note.fmt(f),
             Note::Founded { cluster_id } => write!(f, "cluster founded, id={cluster_id:016x}"),
             Note::WaitsFor { nodes } => {
                 write!(f, "waits to be founded, for:")?;
                 nodes.iter().try_for_each(|node| write!(f, " {node}"))
             }
             Note::LostMemory { reason } => write!(f, "must not vote: {reason}"),
-            Note::AcceptorFailed => write!(f, "acceptor failed"),
-            Note::AcceptorRestarted { promised, accepted } => {
-                write!(f, "acceptor restarted, promised={promised} accepted={accepted}")
-            }
-            Note::CatchesUp { from, first, last } => write!(f, "catches up from {from}, slots={first}..{last}"),
-            Note::HandsOver { to } => write!(f, "hands leadership over to {to}"),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Who a node is on disk: incarnations and starts, and whose votes therefore count (`rules.md` 2).
 
 use super::NodeId;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -41,5 +42,113 @@ impl fmt::Display for Incarnation {
 impl fmt::Display for Start {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{:016x}", self.counter, self.token)
+    }
+}
+
+/// Which lives of which nodes this node knows, and therefore whose votes count (`rules.md` 2).
+///
+/// Invariant V1: a vote counts only if its voter's incarnation is durable here, and no voter names a newer one.
+#[derive(Debug)]
+pub struct Lives {
+    own: Voter,
+    known: BTreeMap<NodeId, Incarnation>,
+    newest: BTreeMap<NodeId, u32>,
+}
+
+impl Lives {
+    /// Knows only `node` itself.
+    pub fn new(node: NodeId, incarnation: Incarnation) -> Lives {
+        let known = BTreeMap::from([(node, incarnation)]);
+        let newest = BTreeMap::from([(node, incarnation.generation)]);
+        let generations = newest.iter().map(|(node, generation)| (*node, *generation)).collect();
+        Lives {
+            own: Voter {
+                incarnation,
+                generations,
+            },
+            known,
+            newest,
+        }
+    }
+
+    /// What this node's own votes carry.
+    pub fn voter(&self) -> Voter {
+        self.own.clone()
+    }
+
+    /// Notes an incarnation that is durable here. True if votes of an older one must be forgotten.
+    pub fn know(&mut self, node: NodeId, incarnation: Incarnation) -> bool {
+        let newer = self
+            .known
+            .insert(node, incarnation)
+            .is_some_and(|old| old != incarnation);
+        self.raise(node, incarnation.generation);
+        newer
+    }
+
+    /// Whether a vote of `from` counts. Names in `outdated` the nodes of whose newer lives the vote told: what they
+    /// voted before is to be forgotten.
+    pub fn counts(&mut self, from: NodeId, voter: &Voter, outdated: &mut Vec<NodeId>) -> bool {
+        if voter.generations != self.own.generations {
+            for (node, generation) in voter.generations.iter() {
+                // Only nodes that are known at all can be outdated; strangers are no voters.
+                if self.known.contains_key(node) && self.raise(*node, *generation) {
+                    outdated.push(*node);
+                }
+            }
+        }
+        self.known.get(&from) == Some(&voter.incarnation)
+            && self
+                .newest
+                .get(&from)
+                .is_none_or(|newest| voter.incarnation.generation >= *newest)
+    }
+
+    fn raise(&mut self, node: NodeId, generation: u32) -> bool {
+        let newest = self.newest.entry(node).or_insert(0);
+        if generation <= *newest {
+            return false;
+        }
+        *newest = generation;
+        self.own.generations = self
+            .newest
+            .iter()
+            .map(|(node, generation)| (*node, *generation))
+            .collect();
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vote_counts_only_from_the_life_that_is_on_disk_here_and_is_the_newest() {
+        let (a, b, c) = (NodeId(1), NodeId(2), NodeId(3));
+        let life = |generation, token| Incarnation { generation, token };
+        let vote = |incarnation, list: &[(NodeId, u32)]| Voter {
+            incarnation,
+            generations: list.into(),
+        };
+        let mut lives = Lives::new(a, life(1, 10));
+        let mut outdated = Vec::new();
+        assert!(
+            !lives.counts(b, &vote(life(1, 20), &[]), &mut outdated),
+            "not known here"
+        );
+        lives.know(b, life(1, 20));
+        assert!(lives.counts(b, &vote(life(1, 20), &[]), &mut outdated));
+        assert!(
+            !lives.counts(b, &vote(life(1, 21), &[]), &mut outdated),
+            "another directory under its id"
+        );
+        // c tells that b has begun its second life: what b's first life votes from now on is dropped.
+        lives.know(c, life(1, 30));
+        assert!(lives.counts(c, &vote(life(1, 30), &[(b, 2)]), &mut outdated));
+        assert_eq!(outdated, [b]);
+        assert!(!lives.counts(b, &vote(life(1, 20), &[]), &mut outdated));
+        assert!(lives.know(b, life(2, 22)), "its old votes are to be forgotten");
+        assert!(lives.counts(b, &vote(life(2, 22), &[]), &mut outdated));
     }
 }

@@ -6,18 +6,30 @@
 //!
 //! * [`ballot`]: names of rounds, slots and nodes. [`entry`]: what is agreed on. [`message`]: what nodes say.
 //! * [`membership`]: who the members are, and sets of distinct voters. [`identity`]: whose votes count.
-//! * [`acceptor`], [`proposer`], [`learner`]: the roles. [`replica`]: the three together, with time.
+//! * [`acceptor`], [`proposer`], [`learner`]: the roles, safety only. [`election`], [`rounds`]: liveness and confirmation.
+//! * [`replica`]: all of them together, with time and durability. [`outbox`]: what it asks of the world.
 //!
 //! Not here: what an entry means ([`crate::kv`]), bytes ([`crate::wire`]), files, sockets, clocks.
 
+pub mod acceptor;
 pub mod ballot;
+pub mod election;
 pub mod entry;
 pub mod identity;
+pub mod learner;
 pub mod membership;
 pub mod message;
+pub mod outbox;
+pub mod proposer;
+pub mod replica;
+pub mod rounds;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use ballot::{Ballot, NodeId, Slot};
 pub use entry::{Entry, EntryKind, LogTime};
 pub use identity::{Incarnation, Start, Voter};
 pub use membership::{Membership, VoterSet};
 pub use message::Message;
+pub use outbox::{Note, Outbox, Output, Write};
+pub use replica::{Replica, Stance};

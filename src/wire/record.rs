@@ -35,7 +35,8 @@ pub enum Record {
         /// What.
         entry: Entry,
     },
-    /// All slots up to here are chosen, and the last ACCEPTED or LEARNED record of each holds what was chosen. Lazy.
+    /// All slots up to here are chosen, and the last ACCEPTED or LEARNED record of each holds what was chosen (a node
+    /// writes no ACCEPTED for a slot that it knows as chosen). Lazy.
     ChosenUpto(Slot),
     /// The roster that this node confirms; replaces an older one while nobody is founded.
     Roster(Vec<RosterEntry>),

@@ -1,0 +1,243 @@
+//! What a replica asks of the world: records to write, messages to send, reads, notes.
+//!
+//! Records are numbered from 1 in the order in which they are asked for; "your records up to N are on disk" is how
+//! durability comes back as an input (etcd-io/raft's asynchronous storage writes are the model).
+
+use super::{Ballot, Entry, Message, NodeId, Slot};
+use std::fmt;
+use std::time::Duration;
+
+/// A record that must survive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// The acceptor promised this ballot.
+    Promised(Ballot),
+    /// The proposer uses this ballot (`rules.md` 4).
+    Used(Ballot),
+    /// The acceptor accepted an entry.
+    Accepted {
+        /// Where.
+        slot: Slot,
+        /// At which ballot.
+        ballot: Ballot,
+        /// What.
+        entry: Entry,
+    },
+    /// The learner got an entry that is chosen and that its own acceptor does not hold.
+    Learned {
+        /// Where.
+        slot: Slot,
+        /// What.
+        entry: Entry,
+    },
+    /// All up to here is chosen, and the last record of each slot holds what was chosen.
+    ChosenUpto(Slot),
+}
+
+/// One thing asked of the world, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Put behind the log, to be synced with this turn.
+    Write(Write),
+    /// Send; it may leave at once.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// Read chosen entries back from the log, for `to`.
+    ReadChosen {
+        /// For whom.
+        to: NodeId,
+        /// First slot.
+        first: Slot,
+        /// Last slot wanted.
+        last: Slot,
+    },
+    /// Read the acceptor's records again, in slices.
+    Reread {
+        /// From the log's beginning, or on from where the last slice ended.
+        restart: bool,
+    },
+    /// For people.
+    Note(Note),
+}
+
+/// An event of agreement that is worth a line in the log and a place in the ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// This node asks whether a quorum would promise.
+    Asks {
+        /// Number of the campaign.
+        attempt: u32,
+        /// Why now.
+        reason: &'static str,
+    },
+    /// This node runs phase 1.
+    Campaigns {
+        /// With which ballot.
+        ballot: Ballot,
+        /// First slot not known as chosen.
+        from_slot: Slot,
+    },
+    /// This node leads.
+    Leads {
+        /// With which ballot.
+        ballot: Ballot,
+        /// How many slots phase 1 showed that must be finished.
+        recovered: u64,
+        /// First slot free for new entries.
+        first_open: Slot,
+    },
+    /// This node follows a leader that it did not follow before.
+    Follows {
+        /// At which ballot; its node leads.
+        ballot: Ballot,
+    },
+    /// This node leads no more.
+    StepsDown {
+        /// The ballot that it leaves.
+        ballot: Ballot,
+        /// Why.
+        reason: String,
+    },
+    /// A campaign failed; another may follow after the backoff.
+    LostElection {
+        /// The ballot, or the highest known if none was used.
+        ballot: Ballot,
+        /// Why.
+        reason: String,
+        /// How long this node waits before it asks again.
+        backoff: Duration,
+        /// How many campaigns failed in a row.
+        tries: u32,
+    },
+    /// No sign of life of the leader.
+    LeaderLost {
+        /// Who it was.
+        leader: NodeId,
+        /// Why it is taken as lost.
+        reason: &'static str,
+    },
+    /// The acceptor failed (fault injection).
+    AcceptorFailed,
+    /// The acceptor is back; it has read its state from the disk.
+    AcceptorRestarted {
+        /// What it had promised.
+        promised: Ballot,
+        /// How many accepted entries it read that are not known as chosen.
+        accepted: u64,
+    },
+    /// This node catches up from a peer.
+    CatchesUp {
+        /// From whom.
+        from: NodeId,
+        /// First slot missing.
+        first: Slot,
+        /// Last slot known as chosen.
+        last: Slot,
+    },
+    /// Leadership was offered to a peer on shutdown.
+    HandsOver {
+        /// To whom.
+        to: NodeId,
+    },
+}
+
+/// Collects outputs, and knows how far the records among them are durable.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    outputs: Vec<Output>,
+    written: u64,
+    synced: u64,
+}
+
+impl Outbox {
+    /// Asks for a record to be written.
+    pub fn write(&mut self, write: Write) {
+        self.written += 1;
+        self.outputs.push(Output::Write(write));
+    }
+
+    /// Asks for a message to be sent.
+    pub fn send(&mut self, to: NodeId, message: Message) {
+        self.outputs.push(Output::Send { to, message });
+    }
+
+    /// Asks for anything else.
+    pub fn push(&mut self, output: Output) {
+        self.outputs.push(output);
+    }
+
+    /// Tells people.
+    pub fn note(&mut self, note: Note) {
+        self.outputs.push(Output::Note(note));
+    }
+
+    /// Counts a record that somebody else put into the same log.
+    pub fn count_foreign_record(&mut self) {
+        self.written += 1;
+    }
+
+    /// Number of the last record asked for.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Number of the last record that is durable.
+    pub fn synced(&self) -> u64 {
+        self.synced
+    }
+
+    /// Notes that all records up to number `up_to` are durable.
+    pub fn note_synced(&mut self, up_to: u64) {
+        assert!(up_to <= self.written, "synced {up_to} of {} records", self.written);
+        self.synced = self.synced.max(up_to);
+    }
+
+    /// Takes what was collected, in order.
+    pub fn drain(&mut self) -> std::vec::Drain<'_, Output> {
+        self.outputs.drain(..)
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::Asks { attempt, reason } => write!(f, "asks for a pre-vote, attempt={attempt}: {reason}"),
+            Note::Campaigns { ballot, from_slot } => write!(f, "candidate, ballot={ballot} from_slot={from_slot}"),
+            Note::Leads {
+                ballot,
+                recovered,
+                first_open,
+            } => {
+                write!(
+                    f,
+                    "leader, ballot={ballot} recovered={recovered} first_open={first_open}"
+                )
+            }
+            Note::Follows { ballot } => write!(f, "follower of {}, ballot={ballot}", ballot.node),
+            Note::StepsDown { ballot, reason } => write!(f, "steps down, ballot={ballot}: {reason}"),
+            Note::LostElection {
+                ballot,
+                reason,
+                backoff,
+                tries,
+            } => {
+                write!(
+                    f,
+                    "election lost, ballot={ballot} tries={tries} backoff={}ms: {reason}",
+                    backoff.as_millis()
+                )
+            }
+            Note::LeaderLost { leader, reason } => write!(f, "leader {leader} lost: {reason}"),
+            Note::AcceptorFailed => write!(f, "acceptor failed"),
+            Note::AcceptorRestarted { promised, accepted } => {
+                write!(f, "acceptor restarted, promised={promised} accepted={accepted}")
+            }
+            Note::CatchesUp { from, first, last } => write!(f, "catches up from {from}, slots={first}..{last}"),
+            Note::HandsOver { to } => write!(f, "hands leadership over to {to}"),
+        }
+    }
+}

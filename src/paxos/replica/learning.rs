@@ -1,0 +1,220 @@
+//! Learning: the watermark rule, and catching up on what was missed.
+
+use super::{PART_BYTES, Replica, Role};
+use crate::paxos::message::{Heartbeat, HeartbeatAck};
+use crate::paxos::outbox::{Note, Outbox, Output};
+use crate::paxos::{Ballot, Entry, Message, NodeId, Slot};
+use crate::time::Time;
+use std::time::Duration;
+
+/// Whom this node asked for missing slots, and until when it waits. One question is open at a time.
+#[derive(Debug, Default)]
+pub(super) struct CatchUp {
+    asked: Option<(NodeId, Time)>,
+    /// Who is asked next, if it was heard to know what is missing.
+    preferred: Option<NodeId>,
+    is_told: bool,
+}
+
+impl CatchUp {
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.asked.map(|(_, until)| until)
+    }
+
+    /// Asks `node` next.
+    pub(super) fn prefer(&mut self, node: NodeId) {
+        self.preferred = Some(node);
+    }
+
+    /// Waits no longer for an answer that may have been lost with its link.
+    pub(super) fn retry_now(&mut self) {
+        self.asked = None;
+    }
+}
+
+impl Replica {
+    /// A leader's sign of life: answers it, and learns by its watermark.
+    pub(super) fn on_heartbeat(&mut self, now: Time, from: NodeId, heartbeat: Heartbeat, out: &mut Outbox) {
+        let Heartbeat {
+            ballot,
+            round,
+            chosen_upto,
+            confirmed_ms,
+            echo_ms,
+            ..
+        } = heartbeat;
+        self.observe(ballot);
+        if ballot.node != from || !self.hear_leader(now, ballot, out) {
+            return;
+        }
+        self.on_watermark(now, from, ballot, chosen_upto, out);
+        if confirmed_ms != u32::MAX && echo_ms != 0 {
+            let (sent_after, confirmed) = (Time::from_millis(echo_ms), Duration::from_millis(confirmed_ms.into()));
+            self.freshness
+                .heartbeat(sent_after, confirmed, chosen_upto, self.learner.applied());
+        }
+        if self.votes() {
+            let ack = HeartbeatAck {
+                ballot,
+                round,
+                chosen_upto: self.learner.chosen_upto(),
+                clock_ms: now.0 / 1_000_000,
+                free_bytes: self.free_bytes,
+                applied: self.digest.0,
+                digest: self.digest.1,
+                voter: self.voter(),
+            };
+            out.send(from, Message::HeartbeatAck(ack));
+        }
+    }
+
+    /// The leader of `ballot` knows all up to `upto` as chosen. What this node accepted at that very ballot is what was
+    /// chosen; of anything else the mark proves nothing, and it is fetched (`rules.md` 8, pitfall P15).
+    pub(super) fn on_watermark(&mut self, now: Time, from: NodeId, ballot: Ballot, upto: Slot, out: &mut Outbox) {
+        if upto > self.learner.chosen_upto() {
+            let proven = self
+                .acceptor()
+                .map(|acceptor| acceptor.slots_at(ballot, upto))
+                .unwrap_or_default();
+            for slot in proven {
+                let entry = self
+                    .acceptor()
+                    .and_then(|acceptor| acceptor.vote(slot))
+                    .map(|vote| vote.entry.clone());
+                if let Some(entry) = entry {
+                    self.learner.learn(slot, &entry);
+                }
+            }
+            self.learner.hear(upto);
+            self.catch_up.prefer(from);
+        }
+        self.after_learning(now, out);
+    }
+
+    /// Something may have become chosen: the acceptor forgets it, and what is still missing is asked for.
+    pub(super) fn after_learning(&mut self, now: Time, out: &mut Outbox) {
+        self.forget_chosen();
+        self.tick_catch_up(now, out);
+    }
+
+    /// Asks a peer for the slots that are missing, if no question is open; asks another one if it did not answer.
+    pub(super) fn tick_catch_up(&mut self, now: Time, out: &mut Outbox) {
+        let (have, want) = (self.learner.chosen_upto(), self.learner.heard_upto());
+        if have >= want {
+            (self.catch_up.asked, self.catch_up.is_told) = (None, false);
+            return;
+        }
+        let last = match self.catch_up.asked {
+            Some((_, until)) if now < until => return,
+            Some((silent, _)) => Some(silent),
+            None => None,
+        };
+        let Some(peer) = self.catch_up_peer(last) else { return };
+        let first = have.next();
+        // Only up to the next island: what lies there is known already.
+        let to = self
+            .learner
+            .islands_from(first)
+            .next()
+            .map_or(want, |(island, _)| want.min(island.prev()));
+        if !std::mem::replace(&mut self.catch_up.is_told, true) {
+            out.note(Note::CatchesUp {
+                from: peer,
+                first,
+                last: want,
+            });
+        }
+        self.catch_up.asked = Some((peer, now + self.config.timing.election_timeout));
+        out.send(peer, Message::Fetch { from: first, to });
+    }
+
+    /// Whom to ask: who was heard to know it, else the others in turn behind the one that did not answer.
+    fn catch_up_peer(&mut self, silent: Option<NodeId>) -> Option<NodeId> {
+        let others: Vec<NodeId> = self.others().collect();
+        let Some(silent) = silent else {
+            let leader = self.election.following().map(|ballot| ballot.node);
+            let is_other = |node: &NodeId| others.contains(node);
+            return self
+                .catch_up
+                .preferred
+                .filter(is_other)
+                .or(leader.filter(is_other))
+                .or(others.first().copied());
+        };
+        self.catch_up.preferred = None;
+        others.iter().find(|node| **node > silent).or(others.first()).copied()
+    }
+
+    /// A peer misses chosen slots: from memory if they are there, else from the disk.
+    pub(super) fn on_fetch(&mut self, from: NodeId, first: Slot, last: Slot, out: &mut Outbox) {
+        let last = last.min(self.learner.chosen_upto());
+        if first == Slot::ZERO || first > last {
+            return self.send_chosen(from, first, Vec::new(), out);
+        }
+        if self.learner.entry(first).is_none() {
+            return out.push(Output::ReadChosen { to: from, first, last });
+        }
+        let (mut entries, mut bytes, mut slot) = (Vec::new(), 0, first);
+        while slot <= last
+            && let Some(entry) = self.learner.entry(slot)
+            && (entries.is_empty() || bytes + entry.body.len() <= PART_BYTES)
+        {
+            bytes += entry.body.len();
+            entries.push(entry.clone());
+            slot = slot.next();
+        }
+        self.send_chosen(from, first, entries, out);
+    }
+
+    /// Tells a peer of chosen entries, without a hole from `first` on. Empty: this node does not have them.
+    pub fn send_chosen(&mut self, to: NodeId, first: Slot, entries: Vec<Entry>, out: &mut Outbox) {
+        let chosen_upto = self.learner.chosen_upto();
+        out.send(
+            to,
+            Message::Chosen {
+                first,
+                entries,
+                chosen_upto,
+            },
+        );
+    }
+
+    /// Chosen entries from a peer.
+    pub(super) fn on_chosen(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        first: Slot,
+        entries: Vec<Entry>,
+        chosen_upto: Slot,
+        out: &mut Outbox,
+    ) {
+        let is_answer = self.catch_up.asked.is_some_and(|(asked, _)| asked == from);
+        if entries.is_empty() {
+            if is_answer {
+                // It does not have them: as good as silence.
+                self.catch_up.asked = Some((from, now));
+            }
+            return;
+        }
+        let mut slot = first;
+        for entry in &entries {
+            if self.contradicts_open(slot, entry) {
+                return self.step_down(now, format!("{from} shows another entry chosen in slot {slot}"), out);
+            }
+            // What this leader has open counts as chosen only by votes at its ballot (`rules.md` 8).
+            if self.open_entry(slot).is_none() {
+                self.learn_from_peer(slot, entry, out);
+            }
+            slot = slot.next();
+        }
+        if !matches!(self.role, Role::Leading(_)) {
+            self.learner.hear(chosen_upto);
+        }
+        if is_answer {
+            self.catch_up.asked = None;
+            self.catch_up.prefer(from);
+        }
+        self.after_learning(now, out);
+    }
+}

@@ -1,0 +1,508 @@
+//! The replica: the three roles of one node together, with time and with the rule that nothing is told before it is
+//! durable.
+//!
+//! It owns [`Acceptor`], [`Learner`] and, while it campaigns or leads, the proposer's [`Phase1`] or [`Leadership`],
+//! and routes messages between them and the peers. What waits for the disk waits in one queue of claims: a claim
+//! leaves when all records written before it are synced. Invariants:
+//! * D1. PREPARE, PROMISE, ACCEPTED and this node's own promise and votes wait for the sync of what they claim.
+//! * D2. A node that may not vote (not founded, memory lost, acceptor failed) gives no promise, no vote, no pre-vote
+//!   answer and no confirmation, and is not counted as heard, by itself either (`rules.md` 3, 14).
+//!
+//! * [`mod@self`]: routing, durability, deadlines. `voting`: answers as acceptor. `campaign`: pre-vote and phase 1.
+//!   `leading`: phase 2, heartbeats, step-down. `learning`: watermarks and catch-up.
+
+mod campaign;
+mod leading;
+mod learning;
+mod voting;
+
+pub use leading::PeerProgress;
+
+use super::acceptor::Acceptor;
+use super::election::{Ask, Election, Timing};
+use super::identity::Lives;
+use super::learner::Learner;
+use super::outbox::{Note, Outbox, Write};
+use super::proposer::Phase1;
+use super::rounds::Freshness;
+use super::{Ballot, Entry, Incarnation, LogTime, Membership, Message, NodeId, Slot, Voter};
+use crate::time::Time;
+use leading::Leading;
+use learning::CatchUp;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Most bytes of entries in one part of a promise and in one CHOSEN message; one entry always fits.
+pub const PART_BYTES: usize = 1 << 20;
+/// Most bytes of entries that one retry sends again to one peer; the rest follows with the next.
+pub const RESEND_BYTES: usize = 4 << 20;
+
+/// What one replica is given at birth.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub node: NodeId,
+    /// The voting members.
+    pub membership: Membership,
+    /// The incarnation that its votes carry.
+    pub incarnation: Incarnation,
+    /// Slot behind which the log begins.
+    pub base: Slot,
+    /// Election timing.
+    pub timing: Timing,
+    /// Bytes of applied entries kept in memory.
+    pub cache_bytes: usize,
+    /// Seed of the replica's own generator.
+    pub seed: u64,
+    /// Makes the no-op that fills a gap. (Paxos agrees on opaque entries and encodes none itself.)
+    pub noop: fn(LogTime) -> Entry,
+}
+
+/// What the proposer of this node does at present; each state holds what only it needs.
+#[derive(Debug)]
+enum Role {
+    /// Follows, or waits.
+    Follower,
+    /// Asks whether a quorum would promise.
+    Asking(Ask),
+    /// Runs phase 1. Clients are kept if it led just before (`rules.md` 10).
+    Preparing { phase: Phase1, keeps_clients: bool },
+    /// Leads.
+    Leading(Box<Leading>),
+}
+
+/// A role as others see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stance {
+    /// Follows, or waits.
+    Follower,
+    /// Asks or prepares. `keeps_clients`: it led just before and goes for a higher ballot.
+    Candidate {
+        /// Whether clients of the ballot just left are kept.
+        keeps_clients: bool,
+    },
+    /// Leads at this ballot.
+    Leader(Ballot),
+}
+
+/// The acceptor's life under fault injection (`rules.md` 14).
+#[derive(Debug)]
+enum AcceptorState {
+    Up(Acceptor),
+    Down,
+    /// Reads its promises and acceptances again from the disk.
+    Rereading(Acceptor),
+}
+
+/// Something told only once the records before it are durable (D1).
+#[derive(Debug)]
+enum Claim {
+    Send { to: NodeId, message: Message },
+    OwnVote { ballot: Ballot, slot: Slot },
+    BallotUsed { ballot: Ballot },
+}
+
+/// One node's share in agreement.
+#[derive(Debug)]
+pub struct Replica {
+    config: Config,
+    acceptor: AcceptorState,
+    learner: Learner,
+    role: Role,
+    election: Election,
+    lives: Lives,
+    catch_up: CatchUp,
+    freshness: Freshness,
+    /// R1: the highest ballot that this node ever used, durable or on its way to the disk.
+    used: Ballot,
+    /// The highest ballot seen anywhere: the next one used is above it.
+    highest_seen: Ballot,
+    claims: VecDeque<(u64, Claim)>,
+    may_vote: bool,
+    has_room: bool,
+    wrote_acceptance: bool,
+    recorded_upto: Slot,
+    free_bytes: u64,
+    digest: (Slot, u64),
+}
+
+impl Replica {
+    /// A replica with nothing promised, accepted or learned. It does not vote before `set_may_vote`.
+    pub fn new(config: Config) -> Replica {
+        Replica {
+            acceptor: AcceptorState::Up(Acceptor::default()),
+            learner: Learner::new(config.base, config.cache_bytes),
+            role: Role::Follower,
+            election: Election::new(config.timing.clone(), config.seed),
+            lives: Lives::new(config.node, config.incarnation),
+            catch_up: CatchUp::default(),
+            freshness: Freshness::default(),
+            used: Ballot::ZERO,
+            highest_seen: Ballot::ZERO,
+            claims: VecDeque::new(),
+            may_vote: false,
+            has_room: true,
+            wrote_acceptance: false,
+            recorded_upto: config.base,
+            free_bytes: u64::MAX,
+            digest: (config.base, 0),
+            config,
+        }
+    }
+
+    /// Takes one durable record back, in log order, before anything else is called.
+    pub fn recover(&mut self, write: Write) {
+        match write {
+            Write::Used(ballot) => self.used = self.used.max(ballot),
+            Write::Promised(ballot) => self.recovering_acceptor().recover_promised(ballot),
+            Write::Accepted { slot, ballot, entry } => self.recovering_acceptor().recover_accepted(slot, ballot, entry),
+            Write::Learned { slot, entry } => {
+                self.learner.learn(slot, &entry);
+            }
+            Write::ChosenUpto(upto) => self.recover_chosen_upto(upto),
+        }
+        self.highest_seen = self.highest_seen.max(self.used).max(self.promised());
+    }
+
+    /// A watermark on disk says that the last record of each slot up to it holds what was chosen.
+    fn recover_chosen_upto(&mut self, upto: Slot) {
+        while self.learner.chosen_upto() < upto {
+            let slot = self.learner.chosen_upto().next();
+            let entry = self
+                .acceptor()
+                .and_then(|acceptor| acceptor.vote(slot))
+                .map(|vote| vote.entry.clone());
+            // Without its record the mark proves nothing: the slot is fetched from a peer.
+            let Some(entry) = entry else { break };
+            self.learner.learn(slot, &entry);
+        }
+        self.recorded_upto = self.learner.chosen_upto();
+        self.forget_chosen();
+    }
+
+    /// Begins to take part. Nobody is heard yet: the first campaign comes after one to two election timeouts.
+    pub fn start(&mut self, now: Time) {
+        self.forget_chosen();
+        self.election.wait_for_leader(now);
+    }
+
+    /// Whether this node may vote at all: it is founded and remembers what it promised.
+    pub fn set_may_vote(&mut self, may_vote: bool) {
+        self.may_vote = may_vote;
+    }
+
+    /// Free bytes on the disk; without room new entries are not accepted (`rules.md` 26).
+    pub fn set_free_bytes(&mut self, free_bytes: u64, has_room: bool) {
+        (self.free_bytes, self.has_room) = (free_bytes, has_room);
+    }
+
+    /// What heartbeats say of the state applied here: up to which slot, and its digest (`rules.md` 27).
+    pub fn set_digest(&mut self, applied: Slot, digest: u64) {
+        self.digest = (applied, digest);
+    }
+
+    /// Notes an incarnation of a peer that is durable here: its votes count from now on (`rules.md` 2).
+    pub fn know(&mut self, node: NodeId, incarnation: Incarnation) {
+        if self.lives.know(node, incarnation) {
+            self.forget_votes_of(node);
+        }
+    }
+
+    /// One message of a peer. Never blocks, never fails.
+    pub fn on_message(&mut self, now: Time, from: NodeId, message: Message, out: &mut Outbox) {
+        if !self.config.membership.contains(from) || from == self.config.node {
+            return;
+        }
+        match message {
+            Message::Prepare {
+                ballot,
+                attempt,
+                from_slot,
+                ..
+            } => {
+                self.on_prepare(now, from, ballot, attempt, from_slot, out);
+            }
+            Message::Promise(promise) => self.on_promise(now, from, promise, out),
+            Message::Accept {
+                ballot,
+                slot,
+                chosen_upto,
+                entry,
+                ..
+            } => {
+                self.on_accept(now, from, ballot, slot, chosen_upto, &entry, out);
+            }
+            Message::Accepted {
+                ballot,
+                first,
+                last,
+                voter,
+            } => {
+                self.on_accepted(now, from, ballot, first, last, &voter, out);
+            }
+            Message::Nack { ballot, promised } => self.on_nack(now, ballot, promised, out),
+            Message::PreVote { attempt, highest } => self.on_pre_vote(now, from, attempt, highest, out),
+            Message::PreVoteAnswer {
+                attempt,
+                granted,
+                highest,
+                voter,
+            } => {
+                self.on_pre_vote_answer(now, from, attempt, granted, highest, &voter, out);
+            }
+            Message::Heartbeat(heartbeat) => self.on_heartbeat(now, from, heartbeat, out),
+            Message::HeartbeatAck(ack) => self.on_heartbeat_ack(now, from, ack, out),
+            Message::Fetch { from: first, to } => self.on_fetch(from, first, to, out),
+            Message::Chosen {
+                first,
+                entries,
+                chosen_upto,
+            } => {
+                self.on_chosen(now, from, first, entries, chosen_upto, out);
+            }
+            Message::HandOver { ballot } => self.on_hand_over(now, from, ballot, out),
+        }
+    }
+
+    /// Lets go what waited for records that are durable by now. Called at the end of each step: what waits for no
+    /// record of this turn leaves at once.
+    pub fn release(&mut self, now: Time, out: &mut Outbox) {
+        let up_to = out.synced();
+        while self.claims.front().is_some_and(|(record, _)| *record <= up_to) {
+            let Some((_, claim)) = self.claims.pop_front() else {
+                break;
+            };
+            match claim {
+                Claim::Send { to, message } => out.send(to, message),
+                Claim::OwnVote { ballot, slot } => self.on_own_vote(now, ballot, slot, out),
+                Claim::BallotUsed { ballot } => self.on_ballot_used(now, ballot, out),
+            }
+        }
+    }
+
+    /// The end of a turn's inputs: the watermark is recorded beside acceptances, where it costs no sync of its own.
+    pub fn on_gathered(&mut self, out: &mut Outbox) {
+        if std::mem::take(&mut self.wrote_acceptance) {
+            self.record_chosen_upto(out);
+        }
+    }
+
+    /// Writes the watermark, if it rose since it was last written.
+    pub fn record_chosen_upto(&mut self, out: &mut Outbox) {
+        if self.learner.chosen_upto() > self.recorded_upto {
+            self.recorded_upto = self.learner.chosen_upto();
+            out.write(Write::ChosenUpto(self.recorded_upto));
+        }
+    }
+
+    /// Deadlines that have come.
+    pub fn on_deadline(&mut self, now: Time, out: &mut Outbox) {
+        self.forgive_own_delay(now);
+        match &self.role {
+            Role::Leading(_) => self.tick_leading(now, out),
+            Role::Preparing { .. } => self.tick_preparing(now, out),
+            Role::Asking(_) if now >= self.election.deadline() => {
+                self.lose_election(now, "no quorum answered the pre-vote".into(), out);
+            }
+            Role::Follower if now >= self.election.deadline() => self.stand_up(now, out),
+            Role::Asking(_) | Role::Follower => {}
+        }
+        self.tick_catch_up(now, out);
+    }
+
+    /// When `on_deadline` is due next, whatever the inputs.
+    pub fn deadline(&self) -> Option<Time> {
+        let mut next = self.election.deadline();
+        match &self.role {
+            Role::Leading(leading) => next = next.min(leading.deadline(&self.config)),
+            Role::Preparing { phase, .. } if phase.is_durable => next = next.min(phase.resend_at),
+            _ => {}
+        }
+        next = self.catch_up.deadline().map_or(next, |due| next.min(due));
+        (next != Time(u64::MAX)).then_some(next)
+    }
+
+    /// If this loop woke much later than it asked to, it was blocked itself: others are not blamed (`rules.md` 12).
+    fn forgive_own_delay(&mut self, now: Time) {
+        let Some(due) = self.deadline() else { return };
+        let late = now.since(due);
+        if late > self.config.timing.heartbeat / 2 {
+            self.election.forgive(late);
+            if let Role::Leading(leading) = &mut self.role {
+                leading.forgive(late.min(self.config.timing.election_timeout));
+            }
+        }
+    }
+
+    /// The link to `peer` is up: what it may have missed is sent again, and a node without a leader looks again soon.
+    pub fn on_link_up(&mut self, now: Time, peer: NodeId, out: &mut Outbox) {
+        if let Role::Leading(_) = self.role {
+            self.resend_open_to(peer, out);
+            self.send_heartbeat_to(now, peer, out);
+        } else if self.election.following().is_none() {
+            self.election.stand_up_soon(now);
+        }
+        self.catch_up.retry_now();
+        self.tick_catch_up(now, out);
+    }
+
+    /// The process of `peer` is gone: that ends this node's own stickiness to it (`rules.md` 23).
+    pub fn on_died(&mut self, now: Time, peer: NodeId, out: &mut Outbox) {
+        if self.election.following().is_some_and(|ballot| ballot.node == peer) && !matches!(self.role, Role::Leading(_))
+        {
+            self.election.lose_leader();
+            self.election.stand_up_soon(now);
+            out.note(Note::LeaderLost {
+                leader: peer,
+                reason: "its process is gone",
+            });
+        }
+    }
+
+    /// The next entry to apply, in slot order.
+    pub fn next_to_apply(&mut self) -> Option<(Slot, Entry)> {
+        self.learner.next_to_apply()
+    }
+
+    /// What this node's proposer does.
+    pub fn stance(&self) -> Stance {
+        match &self.role {
+            Role::Follower => Stance::Follower,
+            Role::Asking(_) => Stance::Candidate { keeps_clients: false },
+            Role::Preparing { keeps_clients, .. } => Stance::Candidate {
+                keeps_clients: *keeps_clients,
+            },
+            Role::Leading(leading) => Stance::Leader(leading.lead.ballot),
+        }
+    }
+
+    /// The leader that this node knows: itself, or whom it hears.
+    pub fn leader(&self) -> Option<Ballot> {
+        self.election.following()
+    }
+
+    /// The highest ballot promised by this node's acceptor, if it is up.
+    pub fn promised(&self) -> Ballot {
+        self.acceptor().map_or(Ballot::ZERO, Acceptor::promised)
+    }
+
+    /// The learner, to read.
+    pub fn learner(&self) -> &Learner {
+        &self.learner
+    }
+
+    /// Elections, to read.
+    pub fn election(&self) -> &Election {
+        &self.election
+    }
+
+    /// The highest ballot used by this node.
+    pub fn used(&self) -> Ballot {
+        self.used
+    }
+
+    /// The voting members.
+    pub fn membership(&self) -> &Membership {
+        &self.config.membership
+    }
+
+    /// The acceptor, while it is up.
+    pub fn acceptor(&self) -> Option<&Acceptor> {
+        match &self.acceptor {
+            AcceptorState::Up(acceptor) => Some(acceptor),
+            AcceptorState::Down | AcceptorState::Rereading(_) => None,
+        }
+    }
+
+    /// Whether this node takes part as a voter (D2).
+    pub fn votes(&self) -> bool {
+        self.may_vote && self.acceptor().is_some()
+    }
+
+    /// How old the state applied here may be.
+    pub fn age(&mut self, now: Time) -> Option<Duration> {
+        match &self.role {
+            Role::Leading(leading) if self.learner.applied() >= leading.lead.recovery_upto => {
+                leading.rounds.confirmed_begun().map(|begun| now.since(begun))
+            }
+            _ => self.freshness.age(now, self.learner.applied()),
+        }
+    }
+
+    /// Asserts what must hold between steps, in all three roles.
+    pub fn check(&self) {
+        self.learner.check();
+        if let Role::Leading(leading) = &self.role {
+            let ballot = leading.lead.ballot;
+            assert!(ballot <= self.used, "R1: leads at {ballot}, used only {}", self.used);
+        }
+        if cfg!(debug_assertions)
+            && let Some(acceptor) = self.acceptor()
+        {
+            acceptor.check();
+        }
+    }
+
+    fn recovering_acceptor(&mut self) -> &mut Acceptor {
+        match &mut self.acceptor {
+            AcceptorState::Up(acceptor) | AcceptorState::Rereading(acceptor) => acceptor,
+            AcceptorState::Down => unreachable!("records are recovered into an acceptor that is up or rereads"),
+        }
+    }
+
+    fn acceptor_mut(&mut self) -> Option<&mut Acceptor> {
+        match &mut self.acceptor {
+            AcceptorState::Up(acceptor) => Some(acceptor),
+            AcceptorState::Down | AcceptorState::Rereading(_) => None,
+        }
+    }
+
+    fn voter(&self) -> Voter {
+        self.lives.voter()
+    }
+
+    /// Whether a vote of `from` counts; votes that it shows to be of forgotten lives are dropped at once.
+    fn counts(&mut self, from: NodeId, voter: &Voter) -> bool {
+        let mut outdated = Vec::new();
+        let counts = self.lives.counts(from, voter, &mut outdated);
+        outdated.into_iter().for_each(|node| self.forget_votes_of(node));
+        counts
+    }
+
+    fn forget_votes_of(&mut self, node: NodeId) {
+        match &mut self.role {
+            Role::Follower => {}
+            Role::Asking(ask) => self.config.membership.remove(&mut ask.granted, node),
+            Role::Preparing { phase, .. } => phase.forget(&self.config.membership, node),
+            Role::Leading(leading) => leading.lead.forget(&self.config.membership, node),
+        }
+    }
+
+    fn observe(&mut self, ballot: Ballot) {
+        self.highest_seen = self.highest_seen.max(ballot);
+    }
+
+    /// Sends after all records written so far are durable (D1); at once if they are.
+    fn claim(&mut self, claim: Claim, out: &mut Outbox) {
+        self.claims.push_back((out.written(), claim));
+    }
+
+    fn others(&self) -> impl Iterator<Item = NodeId> + use<> {
+        let own = self.config.node;
+        self.config
+            .membership
+            .voters()
+            .to_vec()
+            .into_iter()
+            .filter(move |node| *node != own)
+    }
+
+    /// Drops from the acceptor what the learner can hand out as chosen.
+    fn forget_chosen(&mut self) {
+        let upto = self.learner.chosen_upto();
+        match &mut self.acceptor {
+            AcceptorState::Up(acceptor) | AcceptorState::Rereading(acceptor) => acceptor.forget(upto),
+            AcceptorState::Down => {}
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What the replica answers as an acceptor: promises, acceptances, refusals; and the acceptor's failing and restarting.
+
+use super::{AcceptorState, Claim, PART_BYTES, Replica, Role};
+use crate::paxos::acceptor::{Acceptor, Change};
+use crate::paxos::message::{AcceptedEntry, Promise};
+use crate::paxos::outbox::{Note, Outbox, Output, Write};
+use crate::paxos::{Ballot, Entry, LogTime, Message, NodeId, Slot};
+use crate::time::Time;
+
+impl Replica {
+    /// Phase 1b.
+    pub(super) fn on_prepare(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        ballot: Ballot,
+        attempt: u32,
+        from_slot: Slot,
+        out: &mut Outbox,
+    ) {
+        self.observe(ballot);
+        if !self.votes() || ballot.node != from {
+            return; // a failed acceptor does not answer; a ballot is only prepared by its owner
+        }
+        if !self.promise(ballot, out) {
+            let promised = self.promised();
+            return out.send(from, Message::Nack { ballot, promised });
+        }
+        self.give_way(now, ballot, out);
+        for promise in self.promise_parts(ballot, attempt, from_slot) {
+            self.claim(
+                Claim::Send {
+                    to: from,
+                    message: Message::Promise(promise),
+                },
+                out,
+            );
+        }
+    }
+
+    /// Promises `ballot` and has it written if that is news; false if a higher one is promised.
+    pub(super) fn promise(&mut self, ballot: Ballot, out: &mut Outbox) -> bool {
+        match self.acceptor_mut().map(|acceptor| acceptor.prepare(ballot)) {
+            Some(Ok(Change::New)) => out.write(Write::Promised(ballot)),
+            Some(Ok(Change::Known)) => {}
+            Some(Err(_)) | None => return false,
+        }
+        true
+    }
+
+    /// A higher ballot was promised: a leader or candidate below it gives way, and a follower waits for the new leader.
+    fn give_way(&mut self, now: Time, ballot: Ballot, out: &mut Outbox) {
+        match &self.role {
+            Role::Leading(leading) if leading.lead.ballot < ballot => {
+                self.step_down(now, format!("{} prepares {ballot}", ballot.node), out);
+            }
+            Role::Preparing { phase, .. } if phase.ballot < ballot => {
+                self.lose_election(now, format!("{} prepares {ballot}", ballot.node), out);
+            }
+            // Its own question may still be on its way; a leader is about to be made by another.
+            Role::Asking(_) => {
+                self.role = Role::Follower;
+                self.election.wait_for_leader(now);
+            }
+            Role::Follower => self.election.wait_for_leader(now),
+            Role::Leading(_) | Role::Preparing { .. } => {}
+        }
+    }
+
+    /// One moment of this acceptor, cut into parts: all that is accepted above what it can hand out (`rules.md` 5, 6).
+    pub(super) fn promise_parts(&self, ballot: Ballot, attempt: u32, from_slot: Slot) -> Vec<Promise> {
+        let part = |first: Slot| Promise {
+            ballot,
+            attempt,
+            first,
+            last: first.prev(),
+            is_last: false,
+            chosen_upto: self.learner.chosen_upto(),
+            log_time: self.known_log_time(),
+            voter: self.voter(),
+            accepted: Vec::new(),
+        };
+        let (mut parts, mut open, mut bytes) = (Vec::new(), part(from_slot), 0);
+        for reported in self.reported_from(from_slot.max(self.learner.chosen_upto().next())) {
+            if bytes > 0 && bytes + reported.entry.body.len() > PART_BYTES {
+                let next = part(open.last.next());
+                parts.push(std::mem::replace(&mut open, next));
+                bytes = 0;
+            }
+            bytes += reported.entry.body.len();
+            open.last = reported.slot;
+            open.accepted.push(reported);
+        }
+        open.is_last = true;
+        parts.push(open);
+        parts
+    }
+
+    /// What a promise lists, in slot order: acceptances, and what is known as chosen beyond a hole, marked so.
+    fn reported_from(&self, from: Slot) -> Vec<AcceptedEntry> {
+        let votes = self
+            .acceptor()
+            .into_iter()
+            .flat_map(|acceptor| acceptor.votes_from(from));
+        let mut reported: std::collections::BTreeMap<Slot, AcceptedEntry> = votes
+            .map(|(slot, vote)| {
+                let entry = vote.entry.clone();
+                (
+                    slot,
+                    AcceptedEntry {
+                        slot,
+                        ballot: vote.ballot,
+                        chosen: false,
+                        entry,
+                    },
+                )
+            })
+            .collect();
+        for (slot, entry) in self.learner.islands_from(from) {
+            let ballot = reported.get(&slot).map_or(Ballot::ZERO, |vote| vote.ballot);
+            reported.insert(
+                slot,
+                AcceptedEntry {
+                    slot,
+                    ballot,
+                    chosen: true,
+                    entry: entry.clone(),
+                },
+            );
+        }
+        reported.into_values().collect()
+    }
+
+    /// The highest log time that this node knows, applied or accepted (`rules.md` 20).
+    pub(super) fn known_log_time(&self) -> LogTime {
+        self.learner
+            .log_time()
+            .max(self.acceptor().map_or(LogTime(0), Acceptor::log_time))
+    }
+
+    /// Phase 2b, and the watermark that every ACCEPT carries.
+    #[expect(clippy::too_many_arguments, reason = "the fields of one message, in its order")]
+    pub(super) fn on_accept(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        ballot: Ballot,
+        slot: Slot,
+        chosen_upto: Slot,
+        entry: &Entry,
+        out: &mut Outbox,
+    ) {
+        self.observe(ballot);
+        if ballot.node != from || !self.hear_leader(now, ballot, out) {
+            return;
+        }
+        if self.votes() && self.accept(ballot, slot, entry, out) {
+            self.claim_accepted(from, ballot, slot, out);
+        }
+        self.on_watermark(now, from, ballot, chosen_upto, out);
+    }
+
+    /// Accepts and has it written if that is news. False: no vote may be given.
+    pub(super) fn accept(&mut self, ballot: Ballot, slot: Slot, entry: &Entry, out: &mut Outbox) -> bool {
+        if self.learner.knows(slot) {
+            // Chosen, and said so in every promise: a vote for it adds nothing to remember but the promise. Writing it
+            // would only let an old leader's entry stand behind the chosen one in the log.
+            return self.learner.entry(slot).is_none_or(|chosen| chosen == entry) && self.promise(ballot, out);
+        }
+        if !self.has_room {
+            return false;
+        }
+        match self.acceptor_mut().map(|acceptor| acceptor.accept(ballot, slot, entry)) {
+            Some(Ok(Change::New)) => {
+                out.write(Write::Accepted {
+                    slot,
+                    ballot,
+                    entry: entry.clone(),
+                });
+                self.wrote_acceptance = true;
+                true
+            }
+            Some(Ok(Change::Known)) => true,
+            Some(Err(_)) | None => false,
+        }
+    }
+
+    /// ACCEPTED leaves after the sync; neighbours that wait for it together leave as one message.
+    fn claim_accepted(&mut self, to: NodeId, ballot: Ballot, slot: Slot, out: &mut Outbox) {
+        if let Some((
+            record,
+            Claim::Send {
+                to: before,
+                message: Message::Accepted { ballot: at, last, .. },
+            },
+        )) = self.claims.back_mut()
+            && *before == to
+            && *at == ballot
+            && last.next() == slot
+        {
+            *last = slot;
+            *record = out.written();
+            return;
+        }
+        let message = Message::Accepted {
+            ballot,
+            first: slot,
+            last: slot,
+            voter: self.voter(),
+        };
+        self.claim(Claim::Send { to, message }, out);
+    }
+
+    /// The acceptor fails: what it had in memory is gone; the proposer and the learner go on (`rules.md` 14).
+    pub fn fail_acceptor(&mut self, out: &mut Outbox) {
+        if matches!(self.acceptor, AcceptorState::Down) {
+            return;
+        }
+        self.acceptor = AcceptorState::Down;
+        // Claims of the failed acceptor are never told. A used ballot is the proposer's, and goes on.
+        self.claims
+            .retain(|(_, claim)| matches!(claim, Claim::BallotUsed { .. }));
+        out.note(Note::AcceptorFailed);
+    }
+
+    /// The failed acceptor restarts: it reads its promises and acceptances again from the disk.
+    pub fn restart_acceptor(&mut self, out: &mut Outbox) {
+        if matches!(self.acceptor, AcceptorState::Down) {
+            self.acceptor = AcceptorState::Rereading(Acceptor::default());
+            out.push(Output::Reread { restart: true });
+        }
+    }
+
+    /// A slice of the acceptor's records, read again; `more`: another follows.
+    pub fn on_reread(&mut self, writes: impl IntoIterator<Item = Write>, more: bool, out: &mut Outbox) {
+        let AcceptorState::Rereading(acceptor) = &mut self.acceptor else {
+            return;
+        };
+        let chosen_upto = self.learner.chosen_upto();
+        for write in writes {
+            match write {
+                Write::Promised(ballot) => acceptor.recover_promised(ballot),
+                Write::Accepted { slot, ballot, entry } if slot > chosen_upto => {
+                    acceptor.recover_accepted(slot, ballot, entry);
+                }
+                // Of a slot that is known as chosen only the promise that came with it matters.
+                Write::Accepted { ballot, .. } => acceptor.recover_promised(ballot),
+                Write::Used(_) | Write::Learned { .. } | Write::ChosenUpto(_) => {}
+            }
+        }
+        if more {
+            return out.push(Output::Reread { restart: false });
+        }
+        let AcceptorState::Rereading(acceptor) = std::mem::replace(&mut self.acceptor, AcceptorState::Down) else {
+            return;
+        };
+        out.note(Note::AcceptorRestarted {
+            promised: acceptor.promised(),
+            accepted: acceptor.len() as u64,
+        });
+        self.acceptor = AcceptorState::Up(acceptor);
+        self.forget_chosen();
+    }
+}
