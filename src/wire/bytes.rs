@@ -7,6 +7,7 @@
 //!
 //! Not here: frames ([`super::frame`]), and what the fields mean.
 
+use super::message::ErrorCode;
 use crate::paxos::{Ballot, Incarnation, LogTime, NodeId, Slot, Start};
 use byteorder::{BigEndian, ByteOrder};
 use bytes::Bytes;
@@ -448,6 +449,17 @@ pub(super) fn take_generation(from: &mut Reader<'_>, field: &'static str) -> Res
             field,
             value: u64::from(generation),
         }),
+    }
+}
+
+impl DecodeError {
+    /// The code under which the sender is told and the event is counted.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            DecodeError::BadMagic => ErrorCode::BadMagic,
+            DecodeError::Version { .. } => ErrorCode::BadVersion,
+            _ => ErrorCode::BadBody,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! ([`Request::check`](super::Request::check)) instead of costing the client its connection.
 
 use super::bytes::{DecodeError, Field, Reader, Writer};
+use super::{Request, RequestOp};
 use crate::kv::{Command, Expect, Op, SessionRef};
 use crate::paxos::Slot;
 use bytes::Bytes;
@@ -12,13 +13,17 @@ use bytes::Bytes;
 /// The shortest command: OPEN or CLOSE.
 pub(super) const COMMAND_BYTES_MIN: usize = SESSION_BYTES + 1;
 /// Session, number and low mark.
-pub(super) const SESSION_BYTES: usize = 16 + 8 + 8 + 8;
+const SESSION_BYTES: usize = 16 + 8 + 8 + 8;
 
 const OP_OPEN: u8 = 1;
 const OP_CLOSE: u8 = 2;
 const OP_PUT: u8 = 3;
 const OP_DEL: u8 = 4;
 const OP_CAS: u8 = 5;
+// Requests only: what is not proposed stands in no batch.
+const OP_GET: u8 = 16;
+const OP_GET_STALE: u8 = 17;
+const OP_STATUS: u8 = 18;
 
 const FLAG_WANT_PREVIOUS: u8 = 1;
 const FLAG_IF_ABSENT: u8 = 2;
@@ -62,14 +67,14 @@ pub(super) fn take_command(from: &mut Reader<'_>) -> Result<Command, DecodeError
     })
 }
 
-pub(super) fn put_session(session: SessionRef, number: u64, low: u64, out: &mut Writer<'_>) {
+fn put_session(session: SessionRef, number: u64, low: u64, out: &mut Writer<'_>) {
     out.u128(session.id);
     session.opened.put(out);
     out.u64(number);
     out.u64(low);
 }
 
-pub(super) fn take_session(from: &mut Reader<'_>) -> Result<(SessionRef, u64, u64), DecodeError> {
+fn take_session(from: &mut Reader<'_>) -> Result<(SessionRef, u64, u64), DecodeError> {
     let id = from.u128("session id")?;
     let opened = Slot::take(from, "session opened")?;
     let number = from.count("number")?;
@@ -77,7 +82,7 @@ pub(super) fn take_session(from: &mut Reader<'_>) -> Result<(SessionRef, u64, u6
     Ok((SessionRef { id, opened }, number, low))
 }
 
-pub(super) fn put_op(op: &Op, out: &mut Writer<'_>) {
+fn put_op(op: &Op, out: &mut Writer<'_>) {
     match op {
         Op::Open => out.u8(OP_OPEN),
         Op::Close => out.u8(OP_CLOSE),
@@ -113,7 +118,7 @@ pub(super) fn put_op(op: &Op, out: &mut Writer<'_>) {
 }
 
 /// What stands behind the op's byte; `None` if the byte is no write's.
-pub(super) fn take_op(byte: u8, from: &mut Reader<'_>) -> Result<Option<Op>, DecodeError> {
+fn take_op(byte: u8, from: &mut Reader<'_>) -> Result<Option<Op>, DecodeError> {
     Ok(Some(match byte {
         OP_OPEN => Op::Open,
         OP_CLOSE => Op::Close,
@@ -146,12 +151,12 @@ pub(super) fn take_op(byte: u8, from: &mut Reader<'_>) -> Result<Option<Op>, Dec
     }))
 }
 
-pub(super) fn put_key(key: &Bytes, out: &mut Writer<'_>) {
+fn put_key(key: &Bytes, out: &mut Writer<'_>) {
     out.length16(key.len());
     out.slice(key);
 }
 
-pub(super) fn take_key(from: &mut Reader<'_>) -> Result<Bytes, DecodeError> {
+fn take_key(from: &mut Reader<'_>) -> Result<Bytes, DecodeError> {
     let length = from.u16("key length")?;
     from.bytes(usize::from(length), "key")
 }
@@ -199,4 +204,46 @@ fn take_flags(from: &mut Reader<'_>, known: u8) -> Result<u8, DecodeError> {
             byte,
         }),
     }
+}
+
+pub(super) fn put_request(request: &Request, out: &mut Writer<'_>) {
+    out.u32(request.deadline_ms);
+    put_session(request.session, request.number, request.low, out);
+    match &request.op {
+        RequestOp::Write(op) => put_op(op, out),
+        RequestOp::Get { key } => {
+            out.u8(OP_GET);
+            put_key(key, out);
+        }
+        RequestOp::GetStale { key, at_least } => {
+            out.u8(OP_GET_STALE);
+            at_least.put(out);
+            put_key(key, out);
+        }
+        RequestOp::Status => out.u8(OP_STATUS),
+    }
+}
+
+pub(super) fn take_request(from: &mut Reader<'_>) -> Result<Request, DecodeError> {
+    let deadline_ms = from.u32("deadline_ms")?;
+    let (session, number, low) = take_session(from)?;
+    let op = match from.u8("op")? {
+        OP_GET => RequestOp::Get { key: take_key(from)? },
+        OP_GET_STALE => RequestOp::GetStale {
+            at_least: Slot::take(from, "at_least")?,
+            key: take_key(from)?,
+        },
+        OP_STATUS => RequestOp::Status,
+        byte => match take_op(byte, from)? {
+            Some(op) => RequestOp::Write(op),
+            None => return Err(DecodeError::Unknown { field: "op", byte }),
+        },
+    };
+    Ok(Request {
+        deadline_ms,
+        session,
+        number,
+        low,
+        op,
+    })
 }

@@ -1,7 +1,15 @@
 //! The handshake, first on every connection and in both directions (`rules.md` 1, 2, 28).
 
 use super::bytes::{DecodeError, Field, Reader, Writer};
+use super::message::ErrorCode;
 use crate::paxos::{Incarnation, NodeId, Slot, Start, membership::MEMBERS_MAX};
+
+/// The first bytes of every HELLO, of every version. The line break in it shows a transport that changes text.
+pub const MAGIC: [u8; 8] = *b"SYNOD\0\r\n";
+/// Longest name of a cluster, bytes.
+pub const CLUSTER_NAME_BYTES_MAX: usize = 64;
+/// Longest address, bytes.
+pub const ADDRESS_BYTES_MAX: usize = 255;
 
 /// Lowest and highest protocol version that this build speaks.
 pub const PROTOCOL_VERSION_MIN: u16 = 1;
@@ -155,5 +163,290 @@ impl Field for RosterEntry {
             incarnation: Incarnation::take(from, field)?,
             base: Base::take(from, field)?,
         })
+    }
+}
+
+const KIND_NODE: u8 = 1;
+const KIND_CLIENT: u8 = 2;
+
+/// Magic and versions come first, in every version; what a later version adds stands behind the last field.
+pub(super) fn put_hello(hello: &Hello, out: &mut Writer<'_>) {
+    out.slice(&MAGIC);
+    out.u16(hello.version_min);
+    out.u16(hello.version_max);
+    out.u64(hello.features);
+    out.text8(&hello.cluster_name);
+    out.u64(hello.cluster_id);
+    match &hello.kind {
+        HelloKind::Client => out.u8(KIND_CLIENT),
+        HelloKind::Node(node) => {
+            out.u8(KIND_NODE);
+            put_node_hello(node, out);
+        }
+    }
+}
+
+pub(super) fn take_hello(from: &mut Reader<'_>) -> Result<Hello, DecodeError> {
+    let magic = from.slice(MAGIC.len(), "magic").map_err(|_| DecodeError::BadMagic)?;
+    if magic != MAGIC {
+        return Err(DecodeError::BadMagic);
+    }
+    let version_min = from.u16("version_min")?;
+    let version_max = from.u16("version_max")?;
+    common_version(version_min, version_max).map_err(|_| DecodeError::Version {
+        min: version_min,
+        max: version_max,
+    })?;
+    let features = from.u64("features")?;
+    let cluster_name = from.text8(CLUSTER_NAME_BYTES_MAX, "cluster name")?;
+    let cluster_id = from.u64("cluster id")?;
+    let kind = match from.u8("kind")? {
+        KIND_CLIENT => HelloKind::Client,
+        KIND_NODE => HelloKind::Node(take_node_hello(from)?),
+        byte => return Err(DecodeError::Unknown { field: "kind", byte }),
+    };
+    if version_max > PROTOCOL_VERSION_MAX {
+        // What a later version adds stands behind what this one knows, and is left unread.
+        from.slice(from.left(), "later fields")?;
+    }
+    Ok(Hello {
+        version_min,
+        version_max,
+        features,
+        kind,
+        cluster_name,
+        cluster_id,
+    })
+}
+
+fn put_node_hello(hello: &NodeHello, out: &mut Writer<'_>) {
+    hello.node.put(out);
+    hello.incarnation.put(out);
+    hello.start.put(out);
+    out.flag(hello.remembered.is_some());
+    if let Some((incarnation, start)) = &hello.remembered {
+        incarnation.put(out);
+        start.put(out);
+    }
+    out.flag(hello.founded);
+    out.text8(&hello.advertise);
+    out.text8(&hello.debug);
+    out.length8(hello.listed.len());
+    hello.listed.iter().for_each(|node| node.put(out));
+    hello.base.put(out);
+    put_roster(&hello.roster, out);
+}
+
+fn take_node_hello(from: &mut Reader<'_>) -> Result<NodeHello, DecodeError> {
+    let node = NodeId::take(from, "node")?;
+    if node == NodeId(0) {
+        return Err(DecodeError::OutOfRange {
+            field: "node",
+            value: 0,
+        });
+    }
+    Ok(NodeHello {
+        node,
+        incarnation: Incarnation::take(from, "incarnation")?,
+        start: Start::take(from, "start")?,
+        remembered: match from.flag("remembered")? {
+            true => Some((
+                Incarnation::take(from, "remembered incarnation")?,
+                Start::take(from, "remembered start")?,
+            )),
+            false => None,
+        },
+        founded: from.flag("founded")?,
+        advertise: from.text8(ADDRESS_BYTES_MAX, "advertise")?,
+        debug: from.text8(ADDRESS_BYTES_MAX, "debug")?,
+        listed: take_listed(from)?,
+        base: Base::take(from, "base")?,
+        roster: take_roster(from)?,
+    })
+}
+
+fn take_listed(from: &mut Reader<'_>) -> Result<Vec<NodeId>, DecodeError> {
+    let count = take_member_count(from, 2, "listed count")?;
+    let mut listed: Vec<NodeId> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let node = NodeId::take(from, "listed")?;
+        if node <= listed.last().copied().unwrap_or(NodeId(0)) {
+            return Err(DecodeError::NotAscending { field: "listed" });
+        }
+        listed.push(node);
+    }
+    Ok(listed)
+}
+
+/// The version that both sides speak from now on: the highest that both know.
+///
+/// # Errors
+/// [`ErrorCode::BadVersion`] if there is none.
+pub fn check_version(theirs: &Hello) -> Result<u16, ErrorCode> {
+    common_version(theirs.version_min, theirs.version_max)
+}
+
+fn common_version(min: u16, max: u16) -> Result<u16, ErrorCode> {
+    let common = max.min(PROTOCOL_VERSION_MAX);
+    if min > max || common < min.max(PROTOCOL_VERSION_MIN) {
+        return Err(ErrorCode::BadVersion);
+    }
+    Ok(common)
+}
+
+/// Whether both speak of one cluster. An empty name of a client matches any. Ids are compared only if neither can
+/// change any more: before the founding a roster may be replaced (`rules.md` 1), and the id with it.
+///
+/// # Errors
+/// [`ErrorCode::WrongCluster`].
+pub fn check_cluster(theirs: &Hello, mine: &Hello) -> Result<(), ErrorCode> {
+    let any_name = [theirs, mine]
+        .iter()
+        .any(|hello| hello.kind == HelloKind::Client && hello.cluster_name.is_empty());
+    let same_name = any_name || theirs.cluster_name == mine.cluster_name;
+    let both_have_ids = theirs.cluster_id != 0 && mine.cluster_id != 0 && theirs.is_settled() && mine.is_settled();
+    let same_id = !both_have_ids || theirs.cluster_id == mine.cluster_id;
+    if same_name && same_id {
+        Ok(())
+    } else {
+        Err(ErrorCode::WrongCluster)
+    }
+}
+
+impl Hello {
+    /// Whether the cluster id that it names cannot change any more. A client names one only after a founded node did.
+    fn is_settled(&self) -> bool {
+        match &self.kind {
+            HelloKind::Client => true,
+            HelloKind::Node(node) => node.founded,
+        }
+    }
+}
+
+/// The id of the cluster that `name` and `roster` found: FNV-1a, 64 bits, over name and roster as HELLO encodes them.
+/// Never 0, which stands for "no roster yet".
+pub fn cluster_id(name: &str, roster: &[RosterEntry]) -> u64 {
+    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let mut bytes = Vec::new();
+    let mut out = Writer::new(&mut bytes);
+    out.text8(name);
+    put_roster(roster, &mut out);
+    let hash = bytes
+        .iter()
+        .fold(OFFSET_BASIS, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+    hash.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Frame, frame};
+
+    fn client(name: &str, id: u64) -> Hello {
+        Hello {
+            version_min: PROTOCOL_VERSION_MIN,
+            version_max: PROTOCOL_VERSION_MAX,
+            features: FEATURES,
+            kind: HelloKind::Client,
+            cluster_name: name.into(),
+            cluster_id: id,
+        }
+    }
+
+    fn node(name: &str, id: u64, founded: bool) -> Hello {
+        Hello {
+            kind: HelloKind::Node(NodeHello {
+                node: NodeId(1),
+                incarnation: Incarnation::default(),
+                start: Start::default(),
+                remembered: None,
+                founded,
+                advertise: String::new(),
+                debug: String::new(),
+                listed: vec![NodeId(1)],
+                base: Base::default(),
+                roster: Vec::new(),
+            }),
+            ..client(name, id)
+        }
+    }
+
+    #[test]
+    fn both_sides_speak_the_highest_version_that_both_know() {
+        // lowest, highest, spoken
+        let table = [
+            (1, 1, Ok(1)),
+            (1, 9, Ok(1)),
+            (0, 1, Ok(1)),
+            (2, 9, Err(ErrorCode::BadVersion)),
+            (0, 0, Err(ErrorCode::BadVersion)),
+            (2, 1, Err(ErrorCode::BadVersion)),
+        ];
+        for (version_min, version_max, spoken) in table {
+            let hello = Hello {
+                version_min,
+                version_max,
+                ..client("", 0)
+            };
+            assert_eq!(check_version(&hello), spoken, "{version_min} to {version_max}");
+        }
+    }
+
+    #[test]
+    fn another_cluster_is_refused_by_name_and_once_founded_by_id() {
+        // theirs, mine, one cluster
+        let table = [
+            (client("", 0), node("a", 7, true), true),
+            (client("a", 7), node("a", 7, true), true),
+            (client("b", 0), node("a", 7, true), false),
+            (client("a", 8), node("a", 7, true), false),
+            (client("a", 8), node("a", 7, false), true),
+            (node("a", 7, true), node("a", 7, true), true),
+            (node("a", 0, false), node("a", 7, true), true),
+            (node("a", 8, false), node("a", 7, true), true),
+            (node("a", 8, true), node("a", 7, true), false),
+            (node("", 7, true), node("a", 7, true), false),
+        ];
+        for (theirs, mine, same) in table {
+            assert_eq!(check_cluster(&theirs, &mine).is_ok(), same, "{theirs:?} {mine:?}");
+        }
+    }
+
+    #[test]
+    fn a_hello_of_a_later_version_is_understood_or_refused_by_its_version() {
+        let header = frame::Header {
+            frame_type: frame::FrameType::Hello,
+            more: false,
+            request_id: 0,
+        };
+        let hello_with = |min: u16, max: u16| {
+            let frame = Frame::Hello(Hello {
+                version_min: min,
+                version_max: max,
+                ..client("a", 0)
+            });
+            let mut body = frame::encode_to_bytes(&frame, 0)[frame::HEADER_BYTES..].to_vec();
+            body.extend_from_slice(b"what a later version adds");
+            frame::decode(header, body.into())
+        };
+        assert!(matches!(hello_with(1, 2), Ok(Frame::Hello(_))));
+        assert_eq!(hello_with(2, 3), Err(DecodeError::Version { min: 2, max: 3 }));
+        assert_eq!(hello_with(1, 1), Err(DecodeError::TrailingBytes { count: 25 }));
+        assert_eq!(frame::decode(header, vec![0; 30].into()), Err(DecodeError::BadMagic));
+    }
+
+    #[test]
+    fn a_cluster_id_hangs_on_name_and_roster() {
+        let entry = |node, token| RosterEntry {
+            node: NodeId(node),
+            incarnation: Incarnation { generation: 1, token },
+            base: Base::default(),
+        };
+        let id = cluster_id("a", &[entry(1, 5), entry(2, 6)]);
+        assert_eq!(id, cluster_id("a", &[entry(1, 5), entry(2, 6)]));
+        assert_ne!(id, cluster_id("b", &[entry(1, 5), entry(2, 6)]));
+        assert_ne!(id, cluster_id("a", &[entry(1, 5), entry(2, 7)]));
+        assert_ne!(id, cluster_id("a", &[entry(1, 5)]));
     }
 }

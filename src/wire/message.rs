@@ -1,8 +1,12 @@
 //! Everything that can stand in a frame after the handshake began, as types.
 
+use super::bytes::DecodeError;
 use super::{Hello, Reply, Request, RosterEntry};
 use crate::paxos;
 use std::fmt;
+
+/// Longest words for a person in an ERROR or a refusal, bytes; longer ones are cut when encoded.
+pub const WORDS_BYTES_MAX: usize = 1024;
 
 /// The content of one frame. The frame's header carries type, flags, group (0) and request id (`rules.md` 28).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +114,23 @@ impl ErrorCode {
         ErrorCode::ShuttingDown,
         ErrorCode::Replaced,
     ];
+
+    /// The code's byte: its place among all, from 1.
+    pub fn byte(self) -> u8 {
+        self as u8 + 1
+    }
+
+    /// The code of a byte found in a frame.
+    ///
+    /// # Errors
+    /// [`DecodeError::Unknown`].
+    pub fn from_byte(byte: u8) -> Result<ErrorCode, DecodeError> {
+        let known = ErrorCode::ALL.into_iter().find(|code| code.byte() == byte);
+        known.ok_or(DecodeError::Unknown {
+            field: "error code",
+            byte,
+        })
+    }
 
     /// The code's name in logs, counters and `protocol.md`.
     pub fn name(self) -> &'static str {

@@ -6,18 +6,26 @@
 //!
 //! * As types: [`message`] (everything that can stand in a frame), [`hello`] (the handshake), [`request`] (what clients
 //!   send and get), [`record`] (what stands in the write-ahead log).
-//! * As bytes: [`bytes`](mod@bytes) (fields), [`frame`] (framing), [`body`] (entries).
+//! * As bytes: [`bytes`](mod@bytes) (fields), [`frame`] (framing), [`body`] (entries), and the layouts of what stands in
+//!   frames: `agreement` (between nodes), `command` and `answer` (from and to clients).
 
+mod agreement;
+mod answer;
 pub mod body;
 pub mod bytes;
 mod command;
+pub mod frame;
 pub mod hello;
 pub mod message;
 pub mod record;
 pub mod request;
 
 pub use bytes::DecodeError;
+pub use frame::{FrameError, FrameType};
 pub use hello::{Hello, HelloKind, RosterEntry};
 pub use message::Frame;
 pub use record::Record;
 pub use request::{Code, Outcome, Reply, Request, RequestOp, Served};
+
+#[cfg(test)]
+mod tests;

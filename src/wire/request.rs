@@ -1,6 +1,8 @@
 //! What clients send and get, and the classes of outcome (`rules.md` 17).
 
-use crate::kv::{Done, Op, SessionRef, Versioned};
+use super::bytes::DecodeError;
+use crate::kv::command::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::kv::{Done, Expect, Op, SessionRef, Versioned};
 use crate::paxos::{NodeId, Slot};
 use bytes::Bytes;
 
@@ -145,6 +147,20 @@ impl Code {
         Code::DeadlinePassed,
     ];
 
+    /// The code's byte: its place among all, from 1.
+    pub fn byte(self) -> u8 {
+        self as u8 + 1
+    }
+
+    /// The code of a byte found in a frame.
+    ///
+    /// # Errors
+    /// [`DecodeError::Unknown`].
+    pub fn from_byte(byte: u8) -> Result<Code, DecodeError> {
+        let known = Code::ALL.into_iter().find(|code| code.byte() == byte);
+        known.ok_or(DecodeError::Unknown { field: "code", byte })
+    }
+
     /// The code's name in replies, logs and `protocol.md`.
     pub fn name(self) -> &'static str {
         match self {
@@ -177,5 +193,135 @@ impl Code {
             self,
             Code::TooLarge | Code::BadRequest | Code::SessionExpired | Code::NumberForgotten
         )
+    }
+}
+
+impl Request {
+    /// What the request alone shows: sizes, and whether the op has the session and number that it needs. A client checks
+    /// before it sends, a node before it proposes; what passes fits every frame, batch, part and chunk.
+    ///
+    /// # Errors
+    /// [`Code::TooLarge`] or [`Code::BadRequest`], with words for a person.
+    pub fn check(&self) -> Result<(), (Code, String)> {
+        match &self.op {
+            RequestOp::Status => Ok(()),
+            RequestOp::Get { key } | RequestOp::GetStale { key, .. } => check_key(key),
+            RequestOp::Write(op) => {
+                self.check_session(op)?;
+                check_op(op)
+            }
+        }
+    }
+
+    fn check_session(&self, op: &Op) -> Result<(), (Code, String)> {
+        let bad = |words: &str| Err((Code::BadRequest, format!("{}: {words}", op.name())));
+        if self.session.id == 0 {
+            return bad("no session id");
+        }
+        let is_open = matches!(op, Op::Open);
+        if is_open != (self.session.opened == Slot::ZERO) {
+            return bad(if is_open {
+                "names the slot that only its answer tells"
+            } else {
+                "names no slot that opened the session"
+            });
+        }
+        let is_numbered = !matches!(op, Op::Open | Op::Close);
+        if is_numbered != (self.number != 0) {
+            return bad(if is_numbered { "no number" } else { "has a number" });
+        }
+        if self.low > self.number {
+            return bad("the low mark is above the number");
+        }
+        Ok(())
+    }
+}
+
+fn check_op(op: &Op) -> Result<(), (Code, String)> {
+    match op {
+        Op::Open | Op::Close => Ok(()),
+        Op::Put { key, value, .. } => check_key(key).and_then(|()| check_value(value)),
+        Op::Del { key, .. } => check_key(key),
+        Op::Cas { key, expect, value, .. } => {
+            check_key(key)?;
+            if let Expect::Value(old) = expect {
+                check_value(old)?;
+            }
+            check_value(value)
+        }
+    }
+}
+
+fn check_key(key: &Bytes) -> Result<(), (Code, String)> {
+    match key.len() {
+        0 => Err((Code::BadRequest, "the key is empty".into())),
+        length if length > KEY_BYTES_MAX => Err((
+            Code::TooLarge,
+            format!("a key of {length} bytes, at most {KEY_BYTES_MAX}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn check_value(value: &Bytes) -> Result<(), (Code, String)> {
+    match value.len() {
+        length if length > VALUE_BYTES_MAX => Err((
+            Code::TooLarge,
+            format!("a value of {length} bytes, at most {VALUE_BYTES_MAX}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_request_alone_shows_is_refused_before_it_is_proposed() {
+        let session = SessionRef { id: 1, opened: Slot(1) };
+        let unopened = SessionRef {
+            id: 1,
+            opened: Slot::ZERO,
+        };
+        let put = |key: usize, value: usize| Op::Put {
+            key: vec![b'k'; key].into(),
+            value: vec![b'v'; value].into(),
+            if_absent: false,
+            want_previous: false,
+        };
+        // session, number, low, op, refused as
+        let table = [
+            (session, 1, 1, put(1, 0), None),
+            (session, 2, 0, put(KEY_BYTES_MAX, VALUE_BYTES_MAX), None),
+            (session, 1, 1, put(0, 1), Some(Code::BadRequest)),
+            (session, 1, 1, put(KEY_BYTES_MAX + 1, 1), Some(Code::TooLarge)),
+            (session, 1, 1, put(1, VALUE_BYTES_MAX + 1), Some(Code::TooLarge)),
+            (session, 0, 0, put(1, 1), Some(Code::BadRequest)),
+            (session, 1, 2, put(1, 1), Some(Code::BadRequest)),
+            (unopened, 1, 1, put(1, 1), Some(Code::BadRequest)),
+            (SessionRef::default(), 1, 1, put(1, 1), Some(Code::BadRequest)),
+            (unopened, 0, 0, Op::Open, None),
+            (session, 0, 0, Op::Open, Some(Code::BadRequest)),
+            (unopened, 1, 0, Op::Open, Some(Code::BadRequest)),
+            (session, 0, 0, Op::Close, None),
+            (unopened, 0, 0, Op::Close, Some(Code::BadRequest)),
+        ];
+        for (session, number, low, op, refused) in table {
+            let request = Request {
+                deadline_ms: 1,
+                session,
+                number,
+                low,
+                op: RequestOp::Write(op),
+            };
+            let got = request.check().err().map(|(code, _)| code);
+            assert_eq!(
+                got,
+                refused,
+                "{:?} number {number} low {low}",
+                (session.id, session.opened)
+            );
+        }
     }
 }
