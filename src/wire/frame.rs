@@ -8,7 +8,7 @@
 //!
 //! Not here: the layouts of bodies ([`super::agreement`], [`super::command`], [`super::answer`], [`super::hello`]).
 
-use super::body::BODY_BYTES_MAX;
+use super::body::{BODY_BYTES_MAX, BODY_HEAD_BYTES};
 use super::bytes::{DecodeError, Reader, Writer};
 use super::hello::{put_hello, put_roster, take_hello, take_roster};
 use super::message::{ErrorCode, WORDS_BYTES_MAX};
@@ -49,6 +49,12 @@ const _: () = assert!(
     PROMISE_PART_BYTES + BESIDE_BODY_BYTES <= FRAME_BYTES_MAX
         && CHOSEN_CHUNK_BYTES + BESIDE_BODY_BYTES <= FRAME_BYTES_MAX,
     "a part of many entries fits, too"
+);
+// Whoever fills a part may count bodies alone: with the smallest of them, what stands before each still fits.
+const _: () = assert!(
+    PROMISE_PART_BYTES / BODY_HEAD_BYTES * (agreement::ACCEPTED_ENTRY_HEAD_BYTES + BODY_HEAD_BYTES) + BESIDE_BODY_BYTES
+        <= FRAME_BYTES_MAX,
+    "a part of the smallest entries fits"
 );
 
 /// The flag that says that further replies to the same request follow. No request of this version has more than one.
