@@ -1,1 +1,280 @@
 //! The disk: a write-ahead log and the identity of a data directory, over one narrow door to files.
+//!
+//! A data directory holds `LOCK`, `IDENTITY`, the segments `wal-0000000001.log` … of the log, and files that are being made
+//! (`*.tmp`). `protocol.md`, "On disk", has every byte. Invariants of the room:
+//! * What [`Storage::sync`] confirmed is read back by every later [`Storage::recover`], or the start is refused with
+//!   the file, the place and the next step; never skipped.
+//! * What was not confirmed is read back whole or not at all.
+//! * After a failed write or sync nothing more is written: the process ends.
+//!
+//! How it is driven: [`Storage::open`], [`Storage::recover`] with every record into the machine, then in each turn
+//! [`Storage::append`], [`Storage::sync`], and behind all else [`Storage::prepare_ahead`].
+//!
+//! * [`files`]: the door, and the real disk. [`sim`]: a simulated one, which loses, tears and fails.
+//! * [`identity`]: whose directory it is. [`unit`]: what one turn appends. [`segment`]: the files of the log.
+//! * [`wal`]: the log in use. `recovery`: the log read back. `reader`, `index`: helpers of both.
+//!
+//! Not here yet: snapshots. They will be `snapshot.rs` beside [`wal`], files `snap-…` written like IDENTITY; the log then
+//! begins at the first segment that holds a slot behind the snapshot ([`wal::Wal`] takes its first segment from
+//! the directory, `index` forgets the slots before it), and promises, used ballots, the roster and the peers are
+//! written anew behind the snapshot before a segment that holds them is removed.
+
+pub mod error;
+pub mod files;
+pub mod identity;
+mod index;
+mod reader;
+mod recovery;
+pub mod segment;
+pub mod sim;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+pub mod unit;
+pub mod wal;
+
+pub use error::{Damage, Failure, OpenError, StorageError};
+pub use files::{Disk, File, Files};
+pub use identity::Identity;
+pub use wal::Wal;
+
+use crate::paxos::{Entry, Incarnation, NodeId, Slot};
+use crate::wire::Record;
+use fastrand::Rng;
+use files::LockError;
+
+/// Format of everything in a data directory. A newer one is refused by name; see the versioning rules of `protocol.md`.
+pub const DISK_FORMAT: u32 = 1;
+
+/// What a data directory is opened with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// This node.
+    pub node: NodeId,
+    /// Its cluster.
+    pub cluster_name: String,
+    /// Size of new segments.
+    pub segment_bytes: u32,
+    /// Where tokens come from: random for a node, and drawn from its own seed in a simulation.
+    pub seed: u64,
+}
+
+/// A data directory in use by this process alone.
+#[derive(Debug)]
+pub struct Storage<Fs: Files> {
+    wal: Wal<Fs>,
+    _lock: Fs::Lock,
+}
+
+impl Options {
+    /// The defaults; `seed` must be random, except in a simulation.
+    pub fn new(node: NodeId, cluster_name: impl Into<String>, seed: u64) -> Options {
+        Options {
+            node,
+            cluster_name: cluster_name.into(),
+            segment_bytes: wal::SEGMENT_BYTES,
+            seed,
+        }
+    }
+}
+
+impl<Fs: Files> Storage<Fs> {
+    /// Takes the directory for this process, makes what is not there, and notes a new start, synced. What it returns
+    /// must be read back by [`Storage::recover`] before it is used.
+    ///
+    /// # Errors
+    /// Any [`OpenError`]. A directory of another node, cluster or format is left as it was.
+    pub fn open(files: Fs, options: &Options) -> Result<(Storage<Fs>, Identity), OpenError> {
+        let lock = take_directory(&files)?;
+        let mut rng = Rng::with_seed(options.seed);
+        let identity = Identity::read(&files)?;
+        if let Some(identity) = &identity {
+            check_owner(&files, identity, options)?;
+        }
+        remove_temporary_files(&files)?;
+        let mut identity = match identity {
+            Some(identity) => identity,
+            None => found_directory(&files, options, &mut rng)?,
+        };
+        let wal = Wal::open(files.clone(), identity.log_id, options.segment_bytes)?;
+        identity.begin_start(rng.u64(..));
+        identity.write(&files)?;
+        Ok((Storage { wal, _lock: lock }, identity))
+    }
+
+    /// Reads the log back: hands every record to `give`, in order, in bounded memory. All of it is on disk then.
+    ///
+    /// # Errors
+    /// [`OpenError::Damage`]; nothing that was handed on may be acted on then.
+    pub fn recover(&mut self, mut give: impl FnMut(Record)) -> Result<(), OpenError> {
+        self.wal.recover(&mut give)
+    }
+
+    /// See [`Wal::append`].
+    ///
+    /// # Errors
+    /// See [`Wal::append`].
+    pub fn append(&mut self, records: &[Record]) -> Result<(), StorageError> {
+        self.wal.append(records)
+    }
+
+    /// See [`Wal::sync`].
+    ///
+    /// # Errors
+    /// See [`Wal::sync`].
+    pub fn sync(&mut self) -> Result<(), StorageError> {
+        self.wal.sync()
+    }
+
+    /// See [`Wal::prepare_ahead`].
+    ///
+    /// # Errors
+    /// See [`Wal::prepare_ahead`].
+    pub fn prepare_ahead(&mut self) -> Result<(), StorageError> {
+        self.wal.prepare_ahead()
+    }
+
+    /// See [`Wal::room_for`].
+    ///
+    /// # Errors
+    /// See [`Wal::room_for`].
+    pub fn room_for(&mut self, bytes: usize) -> Result<bool, StorageError> {
+        self.wal.room_for(bytes)
+    }
+
+    /// See [`Wal::free_bytes`].
+    ///
+    /// # Errors
+    /// See [`Wal::free_bytes`].
+    pub fn free_bytes(&self) -> Result<u64, StorageError> {
+        self.wal.free_bytes()
+    }
+
+    /// See [`Wal::read_chosen`].
+    ///
+    /// # Errors
+    /// See [`Wal::read_chosen`].
+    pub fn read_chosen(&mut self, first: Slot, last: Slot, bytes_max: usize) -> Result<Vec<Entry>, StorageError> {
+        self.wal.read_chosen(first, last, bytes_max)
+    }
+
+    /// See [`Wal::reread`].
+    ///
+    /// # Errors
+    /// See [`Wal::reread`].
+    pub fn reread(&mut self, restart: bool) -> Result<(Vec<Record>, bool), StorageError> {
+        self.wal.reread(restart)
+    }
+}
+
+fn take_directory<Fs: Files>(files: &Fs) -> Result<Fs::Lock, OpenError> {
+    let directory = files.directory();
+    if let Err(source) = files.create_directory() {
+        return Err(OpenError::CannotWrite { directory, source });
+    }
+    match files.lock() {
+        Ok(lock) => Ok(lock),
+        Err(LockError::Held(pid)) => Err(OpenError::Locked { directory, pid }),
+        Err(LockError::Io(source)) => Err(OpenError::CannotWrite { directory, source }),
+    }
+}
+
+fn check_owner<Fs: Files>(files: &Fs, identity: &Identity, options: &Options) -> Result<(), OpenError> {
+    let directory = files.directory();
+    if identity.cluster_name != options.cluster_name {
+        let (found, expected) = (identity.cluster_name.clone(), options.cluster_name.clone());
+        return Err(OpenError::OtherCluster {
+            directory,
+            found,
+            expected,
+        });
+    }
+    if identity.node != options.node {
+        let (found, expected) = (identity.node, options.node);
+        return Err(OpenError::OtherNode {
+            directory,
+            found,
+            expected,
+        });
+    }
+    Ok(())
+}
+
+/// What a crash left half made. None of it was in use.
+fn remove_temporary_files<Fs: Files>(files: &Fs) -> Result<(), Failure> {
+    let mut has_removed = false;
+    for name in names(files)? {
+        let Some(base) = name.strip_suffix(segment::TEMPORARY_SUFFIX) else {
+            continue;
+        };
+        if base == identity::IDENTITY_NAME || segment::segment_of(base).is_some() {
+            files
+                .remove(&name)
+                .map_err(|source| Failure::new("remove", files.path(&name), source))?;
+            has_removed = true;
+        }
+    }
+    if has_removed {
+        files
+            .sync_directory()
+            .map_err(|source| Failure::new("sync", files.directory(), source))?;
+    }
+    Ok(())
+}
+
+/// Makes a new directory's log, and its identity in memory, which [`Storage::open`] writes with the first start. The log
+/// comes first, so an identity without a log is a log that was lost, and is refused (by [`Wal::open`]).
+fn found_directory<Fs: Files>(files: &Fs, options: &Options, rng: &mut Rng) -> Result<Identity, OpenError> {
+    let log: Vec<String> = names(files)?
+        .into_iter()
+        .filter(|name| segment::segment_of(name).is_some())
+        .collect();
+    for name in log {
+        if !is_unused(files, &name)? {
+            let reason = format!("{name} is there, and in use");
+            let file = files.path(identity::IDENTITY_NAME);
+            return Err(OpenError::Missing { file, reason });
+        }
+        // The founding of this directory was interrupted before its identity was durable.
+        files
+            .remove(&name)
+            .map_err(|source| Failure::new("remove", files.path(&name), source))?;
+    }
+    let identity = Identity {
+        node: options.node,
+        cluster_name: options.cluster_name.clone(),
+        incarnation: Incarnation {
+            generation: 1,
+            token: rng.u64(..),
+        },
+        log_id: rng.u64(..),
+        starts: Vec::new(),
+    };
+    Wal::create(files, identity.log_id, options.segment_bytes)?;
+    Ok(identity)
+}
+
+/// Whether a segment holds nothing behind its header.
+fn is_unused<Fs: Files>(files: &Fs, name: &str) -> Result<bool, Failure> {
+    let failed = |source| Failure::new("read", files.path(name), source);
+    let file = files.open(name).map_err(failed)?;
+    let length = file.length().map_err(failed)?;
+    let mut slice = vec![0; reader::SLICE_BYTES];
+    let mut at = u64::from(segment::UNITS_BEGIN);
+    while at < length {
+        let count = (length - at).min(slice.len() as u64) as usize;
+        file.read_exact_at(&mut slice[..count], at).map_err(failed)?;
+        if slice[..count].iter().any(|&byte| byte != 0) {
+            return Ok(false);
+        }
+        at += count as u64;
+    }
+    Ok(true)
+}
+
+fn names<Fs: Files>(files: &Fs) -> Result<Vec<String>, Failure> {
+    files
+        .list()
+        .map_err(|source| Failure::new("list", files.directory(), source))
+}

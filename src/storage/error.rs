@@ -1,0 +1,242 @@
+//! What can go wrong with a data directory: each cause a variant, with the file, the place, and the safe next step.
+
+use crate::paxos::NodeId;
+use std::fmt;
+use std::io;
+
+/// What to do about damage that is not a torn tail. Said once here, and by every error of that kind.
+const NEXT_STEP: &str = "do not start this node from this directory, and keep it as it is; its peers hold the data: \
+    let the node come back with an empty directory, as one that lost its memory, once that is supported";
+
+/// A file operation that failed. For a write or a sync it is final: nobody knows any more what is on disk, and a second
+/// sync that succeeds would prove nothing, since the kernel has marked the pages clean.
+#[derive(Debug)]
+pub struct Failure {
+    /// What was tried.
+    pub op: &'static str,
+    /// On which file.
+    pub file: String,
+    /// What the operating system said.
+    pub source: io::Error,
+}
+
+/// Bytes that are not what this node once synced, at a place that a torn tail cannot explain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Which file.
+    pub file: String,
+    /// Where in it, in bytes from its beginning.
+    pub offset: u64,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// Why a data directory cannot be used. Nothing in it was changed, except by [`OpenError::Failed`], which says at what.
+#[derive(Debug)]
+pub enum OpenError {
+    /// A file operation failed.
+    Failed(Failure),
+    /// The directory cannot be made, or files cannot be written in it.
+    CannotWrite {
+        /// Which directory.
+        directory: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another process works on the directory.
+    Locked {
+        /// Which directory.
+        directory: String,
+        /// The other process, if it left its number.
+        pid: Option<u32>,
+    },
+    /// The directory is of a newer disk format.
+    NewerFormat {
+        /// The file that says so.
+        file: String,
+        /// Its format.
+        found: u32,
+        /// The newest that this build reads.
+        supported: u32,
+    },
+    /// The directory belongs to another node.
+    OtherNode {
+        /// Which directory.
+        directory: String,
+        /// To whom it belongs.
+        found: NodeId,
+        /// Who was started.
+        expected: NodeId,
+    },
+    /// The directory belongs to another cluster.
+    OtherCluster {
+        /// Which directory.
+        directory: String,
+        /// To which it belongs.
+        found: String,
+        /// Which was asked for.
+        expected: String,
+    },
+    /// Bytes are damaged elsewhere than in the unit that was written last.
+    Damage(Damage),
+    /// A file that must be there is not.
+    Missing {
+        /// Its path.
+        file: String,
+        /// How that is known.
+        reason: String,
+    },
+}
+
+/// Why the log cannot go on.
+#[derive(Debug)]
+pub enum StorageError {
+    /// A file operation failed. Final: the log refuses everything from now on, and the process must end.
+    Failed(Failure),
+    /// The log was used again after a failure.
+    Broken,
+    /// What was read back is not what was synced.
+    Damage(Damage),
+    /// A record is larger than a segment.
+    TooLarge {
+        /// Bytes of the record with its header.
+        bytes: usize,
+        /// Most that a segment takes.
+        bytes_max: usize,
+    },
+    /// No room is left in the log, nor on the disk for another segment. Nothing of the append was written.
+    Full {
+        /// What the append needs.
+        bytes: usize,
+        /// What is left.
+        room: usize,
+    },
+}
+
+impl Failure {
+    pub(super) fn new(op: &'static str, file: impl Into<String>, source: io::Error) -> Failure {
+        let file = file.into();
+        Failure { op, file, source }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} {}: {}", self.op, self.file, self.source)
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is damaged at offset {}: {}", self.file, self.offset, self.what)
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Failed(failure) => failure.fmt(f),
+            OpenError::CannotWrite { directory, source } => {
+                write!(f, "the data directory {directory} cannot be written: {source}")
+            }
+            OpenError::Locked { directory, pid } => {
+                write!(f, "the data directory {directory} is in use by another process")?;
+                pid.map_or(Ok(()), |pid| write!(f, " (pid {pid})"))
+            }
+            OpenError::NewerFormat { file, found, supported } => write!(
+                f,
+                "{file} has disk format {found}, newer than {supported}, the newest that this build reads: start the \
+                 newer build"
+            ),
+            OpenError::OtherNode {
+                directory,
+                found,
+                expected,
+            } => write!(
+                f,
+                "the data directory {directory} belongs to node {}, not to node {}",
+                found.0, expected.0
+            ),
+            OpenError::OtherCluster {
+                directory,
+                found,
+                expected,
+            } => write!(
+                f,
+                "the data directory {directory} belongs to cluster {found:?}, not to {expected:?}"
+            ),
+            OpenError::Damage(damage) => write!(f, "{damage}; {NEXT_STEP}"),
+            OpenError::Missing { file, reason } => write!(f, "{file} is missing: {reason}; {NEXT_STEP}"),
+        }
+    }
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StorageError::Failed(failure) => failure.fmt(f),
+            StorageError::Broken => write!(f, "the log failed before and takes nothing more"),
+            StorageError::Damage(damage) => write!(f, "{damage}; stop this node; then {NEXT_STEP}"),
+            StorageError::TooLarge { bytes, bytes_max } => {
+                write!(f, "a record of {bytes} bytes is over the log's {bytes_max}")
+            }
+            StorageError::Full { bytes, room } => {
+                write!(f, "the disk is full: {bytes} bytes are to be logged, {room} are left")
+            }
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            OpenError::Failed(failure) => Some(&failure.source),
+            OpenError::CannotWrite { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl std::error::Error for StorageError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StorageError::Failed(failure) => Some(&failure.source),
+            _ => None,
+        }
+    }
+}
+
+impl From<Failure> for OpenError {
+    fn from(failure: Failure) -> OpenError {
+        OpenError::Failed(failure)
+    }
+}
+
+impl From<Damage> for OpenError {
+    fn from(damage: Damage) -> OpenError {
+        OpenError::Damage(damage)
+    }
+}
+
+impl From<Failure> for StorageError {
+    fn from(failure: Failure) -> StorageError {
+        StorageError::Failed(failure)
+    }
+}
+
+impl From<Damage> for StorageError {
+    fn from(damage: Damage) -> StorageError {
+        StorageError::Damage(damage)
+    }
+}
+
+impl From<StorageError> for OpenError {
+    /// What making the first segments or reading back can meet.
+    fn from(error: StorageError) -> OpenError {
+        match error {
+            StorageError::Failed(failure) => OpenError::Failed(failure),
+            StorageError::Damage(damage) => OpenError::Damage(damage),
+            other => OpenError::Failed(Failure::new("use", "the log", io::Error::other(other))),
+        }
+    }
+}

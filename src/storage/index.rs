@@ -1,0 +1,67 @@
+//! Where the entry of each slot stands in the log: for peers that catch up.
+//!
+//! Holds the place of the *last* ACCEPTED or LEARNED record of each slot: by `Record::ChosenUpto`, that is the one that
+//! was chosen, once the slot is chosen. Twelve bytes a slot, in chunks, so that a slot far away costs one chunk and
+//! not all that lies between.
+
+use super::unit::Position;
+use crate::paxos::Slot;
+use std::collections::BTreeMap;
+
+/// Slots in one chunk.
+const CHUNK_SLOTS: u64 = 512;
+
+/// The place of one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) at: Position,
+    /// Prefix, head and body; never 0.
+    pub(super) bytes: u32,
+}
+
+/// The places of all entries.
+#[derive(Debug, Default)]
+pub(super) struct SlotIndex {
+    chunks: BTreeMap<u64, Box<[Place]>>,
+}
+
+const NOWHERE: Place = Place {
+    at: Position { segment: 0, offset: 0 },
+    bytes: 0,
+};
+
+impl SlotIndex {
+    /// Notes the newest record of a slot.
+    pub(super) fn put(&mut self, slot: Slot, place: Place) {
+        let chunk = self.chunks.entry(slot.0 / CHUNK_SLOTS);
+        let chunk = chunk.or_insert_with(|| vec![NOWHERE; CHUNK_SLOTS as usize].into_boxed_slice());
+        chunk[(slot.0 % CHUNK_SLOTS) as usize] = place;
+    }
+
+    /// Where the newest record of a slot stands.
+    pub(super) fn get(&self, slot: Slot) -> Option<Place> {
+        let chunk = self.chunks.get(&(slot.0 / CHUNK_SLOTS))?;
+        let place = chunk[(slot.0 % CHUNK_SLOTS) as usize];
+        (place.bytes > 0).then_some(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_place_of_a_slot_is_kept_and_others_are_nowhere() {
+        let mut index = SlotIndex::default();
+        let place = |offset| Place {
+            at: Position { segment: 1, offset },
+            bytes: 1,
+        };
+        index.put(Slot(1), place(10));
+        index.put(Slot(1), place(20));
+        index.put(Slot(1 << 62), place(30));
+        assert_eq!(index.get(Slot(1)), Some(place(20)));
+        assert_eq!(index.get(Slot(1 << 62)), Some(place(30)));
+        assert_eq!((index.get(Slot(2)), index.get(Slot(600))), (None, None));
+    }
+}

@@ -1,0 +1,730 @@
+//! A simulated disk: in memory, deterministic, seeded; it loses and tears what was not synced, and fails on demand.
+//!
+//! One [`SimDisk`] is one directory on one disk; its clones share it, so a test or a simulator keeps one in its hand
+//! while the node works on another. What it models:
+//! * Writes go to a page cache. [`SimDisk::crash`] (the power fails) keeps of what was not synced any set of
+//!   sectors, of a name that was not synced nothing or all; [`SimDisk::kill`] (the process dies) keeps the cache.
+//! * A failed sync marks what it did not write as clean: it can still be read, and no later sync writes it.
+//! * Sectors of [`SECTOR_BYTES`] are written whole or not at all, and what stands beside a write is not harmed.
+//! * Faults on demand: [`SimDisk::fail`], [`SimDisk::cut_power_after`], [`SimDisk::set_capacity`],
+//!   [`SimDisk::flip_bit`], [`SimDisk::wipe`]. Each that fires is counted: one that never does is a hole in a test.
+//!
+//! Not here: time. A slow sync is the caller's, who owns the clock.
+
+use super::files::{File, Files, LockError};
+use fastrand::Rng;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+
+/// What the disk writes whole or not at all.
+pub const SECTOR_BYTES: usize = 512;
+
+type Sector = [u8; SECTOR_BYTES];
+
+/// A kind of operation, for faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Op {
+    /// Reading from a file.
+    Read,
+    /// Writing to a file.
+    Write,
+    /// Cutting or extending a file.
+    Truncate,
+    /// Syncing a file.
+    Sync,
+    /// Making a file.
+    Create,
+    /// Renaming a file.
+    Rename,
+    /// Removing a file.
+    Remove,
+    /// Syncing the directory.
+    SyncDirectory,
+}
+
+/// How an operation fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// An I/O error. A write may have left any part of itself; a sync marks all as clean and writes some.
+    Io,
+    /// No space on the device.
+    NoSpace,
+    /// EINTR: nothing was done, and the caller should try again.
+    Interrupted,
+    /// A write or read of less than was asked for. No error.
+    Short,
+}
+
+/// A simulated directory. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct SimDisk {
+    inner: Rc<RefCell<Inner>>,
+}
+
+/// An open file of a [`SimDisk`]. It fails once the process that opened it died.
+#[derive(Debug)]
+pub struct SimFile {
+    inner: Rc<RefCell<Inner>>,
+    inode: usize,
+    life: u64,
+}
+
+/// The lock on a [`SimDisk`]; ends when dropped, and with the process.
+#[derive(Debug)]
+pub struct SimLock {
+    inner: Rc<RefCell<Inner>>,
+    life: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Inner {
+    rng: Rng,
+    name: String,
+    inodes: Vec<Inode>,
+    /// Names as processes see them.
+    names: BTreeMap<String, usize>,
+    /// Names on disk.
+    names_durable: BTreeMap<String, usize>,
+    /// Changes of names since the last sync of the directory, in order.
+    renames: Vec<NameChange>,
+    capacity: u64,
+    locked: bool,
+    /// Counts processes: handles and locks of a dead one are worth nothing.
+    life: u64,
+    faults: Vec<(Op, u64, Fault)>,
+    fired: BTreeMap<(Op, Fault), u64>,
+    /// Changing operations so far.
+    changes: u64,
+    /// At which of them the power goes.
+    cut_at: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct NameChange {
+    removed: Option<String>,
+    added: Option<(String, usize)>,
+}
+
+/// One file: what is on disk, and the page cache above it.
+#[derive(Clone, Debug, Default)]
+struct Inode {
+    durable: Vec<u8>,
+    length: usize,
+    /// Written and not synced.
+    unsynced: BTreeMap<usize, Sector>,
+    /// Written, and forgotten by a sync that failed: readable, and never written again.
+    forgotten: BTreeMap<usize, Sector>,
+}
+
+impl SimDisk {
+    /// An empty disk of unlimited size; `seed` decides what crashes keep.
+    pub fn new(seed: u64) -> SimDisk {
+        let inner = Inner {
+            rng: Rng::with_seed(seed),
+            name: "sim".into(),
+            inodes: Vec::new(),
+            names: BTreeMap::new(),
+            names_durable: BTreeMap::new(),
+            renames: Vec::new(),
+            capacity: u64::MAX,
+            locked: false,
+            life: 0,
+            faults: Vec::new(),
+            fired: BTreeMap::new(),
+            changes: 0,
+            cut_at: None,
+        };
+        SimDisk {
+            inner: Rc::new(RefCell::new(inner)),
+        }
+    }
+
+    /// The same disk under a name for logs.
+    pub fn named(self, name: &str) -> SimDisk {
+        self.inner.borrow_mut().name = name.into();
+        self
+    }
+
+    /// A copy of the disk as it is now, for another future: with nobody working on it, and no faults to come.
+    pub fn fork(&self) -> SimDisk {
+        let inner = self.inner.borrow().clone();
+        let copy = SimDisk {
+            inner: Rc::new(RefCell::new(inner)),
+        };
+        copy.kill();
+        copy
+    }
+
+    /// The process dies; the page cache lives on. Faults to come are forgotten.
+    pub fn kill(&self) {
+        let mut inner = self.inner.borrow_mut();
+        inner.life += 1;
+        inner.locked = false;
+        inner.cut_at = None;
+        inner.faults.clear();
+    }
+
+    /// The power fails: of what was not synced, any part may be kept. Then it is on again.
+    pub fn crash(&self) {
+        self.kill();
+        let mut inner = self.inner.borrow_mut();
+        let Inner {
+            rng, inodes, renames, ..
+        } = &mut *inner;
+        inodes.iter_mut().for_each(|inode| inode.crash(rng));
+        let kept = rng.usize(0..=renames.len());
+        let in_order = rng.bool(); // a journal keeps names in order, other file systems do not
+        let changes: Vec<NameChange> = renames
+            .drain(..)
+            .enumerate()
+            .filter_map(|(index, change)| (if in_order { index < kept } else { rng.bool() }).then_some(change))
+            .collect();
+        changes
+            .into_iter()
+            .for_each(|change| change.apply(&mut inner.names_durable));
+        inner.names = inner.names_durable.clone();
+        inner.drop_unnamed();
+    }
+
+    /// The directory is lost whole.
+    pub fn wipe(&self) {
+        self.kill();
+        let mut inner = self.inner.borrow_mut();
+        inner.names.clear();
+        inner.names_durable.clear();
+        inner.renames.clear();
+        inner.drop_unnamed();
+    }
+
+    /// Makes the `nth` operation of a kind from now on (1: the next) fail.
+    pub fn fail(&self, op: Op, nth: u64, fault: Fault) {
+        assert!(nth >= 1, "the next operation is number 1");
+        self.inner.borrow_mut().faults.push((op, nth, fault));
+    }
+
+    /// Cuts the power during the `nth` changing operation from now on (1: the next): it and all later ones fail, until
+    /// [`SimDisk::crash`] says what was kept.
+    pub fn cut_power_after(&self, nth: u64) {
+        let mut inner = self.inner.borrow_mut();
+        inner.cut_at = Some(inner.changes + nth);
+    }
+
+    /// Whether the power is off.
+    pub fn is_cut(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.cut_at.is_some_and(|at| inner.changes >= at)
+    }
+
+    /// Changing operations so far: writes, truncations, syncs, and changes of names.
+    pub fn changes(&self) -> u64 {
+        self.inner.borrow().changes
+    }
+
+    /// How often each fault fired.
+    pub fn fired(&self) -> BTreeMap<(Op, Fault), u64> {
+        self.inner.borrow().fired.clone()
+    }
+
+    /// Sets the size of the disk in bytes.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.inner.borrow_mut().capacity = bytes;
+    }
+
+    /// Flips one bit of what is on disk and in the cache. False if the file is not there or ends before.
+    pub fn flip_bit(&self, name: &str, offset: u64, bit: u8) -> bool {
+        let Some(byte) = self
+            .contents(name)
+            .and_then(|bytes| bytes.get(offset as usize).copied())
+        else {
+            return false;
+        };
+        self.overwrite(name, offset, &[byte ^ (1 << bit)]);
+        true
+    }
+
+    /// Puts bytes into an existing file, durable at once: rot, or the hand of a person.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn overwrite(&self, name: &str, offset: u64, bytes: &[u8]) {
+        let mut inner = self.inner.borrow_mut();
+        let inode = *inner.names.get(name).expect("overwrite names an existing file");
+        let inode = &mut inner.inodes[inode];
+        inode.write(bytes, offset as usize);
+        inode.flush();
+    }
+
+    /// What a process would read from a file.
+    pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
+        let inner = self.inner.borrow();
+        let inode = &inner.inodes[*inner.names.get(name)?];
+        let mut bytes = vec![0; inode.length];
+        inode.read(&mut bytes, 0);
+        Some(bytes)
+    }
+
+    fn file(&self, inode: usize) -> SimFile {
+        SimFile {
+            inner: Rc::clone(&self.inner),
+            inode,
+            life: self.inner.borrow().life,
+        }
+    }
+}
+
+impl Files for SimDisk {
+    type File = SimFile;
+    type Lock = SimLock;
+
+    fn create_directory(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn lock(&self) -> Result<SimLock, LockError> {
+        let mut inner = self.inner.borrow_mut();
+        if inner.locked {
+            return Err(LockError::Held(None));
+        }
+        inner.locked = true;
+        Ok(SimLock {
+            life: inner.life,
+            inner: Rc::clone(&self.inner),
+        })
+    }
+
+    fn open(&self, name: &str) -> io::Result<SimFile> {
+        let inode = {
+            let inner = self.inner.borrow();
+            inner.check_power()?;
+            *inner.names.get(name).ok_or(io::ErrorKind::NotFound)?
+        };
+        Ok(self.file(inode))
+    }
+
+    fn create(&self, name: &str) -> io::Result<SimFile> {
+        let inode = {
+            let mut inner = self.inner.borrow_mut();
+            inner.begin(Op::Create)?;
+            match inner.names.get(name).copied() {
+                Some(inode) => {
+                    inner.inodes[inode].truncate(0);
+                    inode
+                }
+                None => {
+                    inner.inodes.push(Inode::default());
+                    let inode = inner.inodes.len() - 1;
+                    inner.change_name(None, Some((name.into(), inode)));
+                    inode
+                }
+            }
+        };
+        self.inner.borrow().check_power()?;
+        Ok(self.file(inode))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut inner = self.inner.borrow_mut();
+        inner.begin(Op::Rename)?;
+        let inode = *inner.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+        inner.change_name(Some(from.into()), Some((to.into(), inode)));
+        inner.check_power()
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut inner = self.inner.borrow_mut();
+        inner.begin(Op::Remove)?;
+        inner.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        inner.change_name(Some(name.into()), None);
+        inner.check_power()
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let inner = self.inner.borrow();
+        inner.check_power()?;
+        Ok(inner.names.keys().cloned().collect())
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        let mut inner = self.inner.borrow_mut();
+        inner.begin(Op::SyncDirectory)?;
+        inner.check_power()?;
+        inner.names_durable = inner.names.clone();
+        inner.renames.clear();
+        inner.drop_unnamed();
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let inner = self.inner.borrow();
+        inner.check_power()?;
+        Ok(inner.free_bytes())
+    }
+
+    fn directory(&self) -> String {
+        self.inner.borrow().name.clone()
+    }
+}
+
+impl SimFile {
+    fn check_life(&self) -> io::Result<()> {
+        let inner = self.inner.borrow();
+        if inner.life != self.life {
+            return Err(io::Error::other("simulated: the process that opened this file is dead"));
+        }
+        inner.check_power()
+    }
+}
+
+impl File for SimFile {
+    fn write_at(&mut self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        self.check_life()?;
+        let mut inner = self.inner.borrow_mut();
+        let bytes = buffers
+            .iter()
+            .flat_map(|buffer| buffer.iter().copied())
+            .collect::<Vec<u8>>();
+        let fault = inner.begin(Op::Write);
+        let mut count = bytes.len();
+        if fault.is_err() || matches!(fault, Ok(Some(Fault::Short))) {
+            count = inner.rng.usize(0..=count.saturating_sub(1));
+        }
+        if matches!(&fault, Err(error) if error.kind() == io::ErrorKind::Interrupted) {
+            count = 0;
+        }
+        let end = (offset as usize) + count;
+        let grown = end.saturating_sub(inner.inodes[self.inode].length) as u64;
+        let missing = grown.saturating_sub(inner.free_bytes());
+        count = count.saturating_sub(missing as usize);
+        inner.inodes[self.inode].write(&bytes[..count], offset as usize);
+        fault?;
+        inner.check_power()?;
+        if count == 0 && missing > 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        // A write of nothing would look like the end of the world; a short one writes something.
+        if count == 0 && !bytes.is_empty() {
+            inner.inodes[self.inode].write(&bytes[..1], offset as usize);
+            count = 1;
+        }
+        Ok(count)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.check_life()?;
+        let mut inner = self.inner.borrow_mut();
+        let short = inner.begin(Op::Read)? == Some(Fault::Short);
+        let inode = &inner.inodes[self.inode];
+        let count = buffer.len().min(inode.length.saturating_sub(offset as usize));
+        let count = if short { count.min(1) } else { count };
+        inode.read(&mut buffer[..count], offset as usize);
+        Ok(count)
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.check_life()?;
+        let mut inner = self.inner.borrow_mut();
+        inner.begin(Op::Truncate)?;
+        inner.inodes[self.inode].truncate(length as usize);
+        inner.check_power()
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.check_life()?;
+        let mut inner = self.inner.borrow_mut();
+        let begun = inner.begin(Op::Sync);
+        let Inner { rng, inodes, .. } = &mut *inner;
+        if let Err(error) = begun {
+            inodes[self.inode].fail_sync(rng);
+            return Err(error);
+        }
+        inner.check_power()?;
+        inner.inodes[self.inode].flush();
+        Ok(())
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        self.check_life()?;
+        Ok(self.inner.borrow().inodes[self.inode].length as u64)
+    }
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.life == self.life {
+            inner.locked = false;
+        }
+    }
+}
+
+impl Inner {
+    /// Counts an operation, and says how it fails: by an error, or short. An operation at which the power goes begins;
+    /// its own `check_power` then fails it.
+    fn begin(&mut self, op: Op) -> io::Result<Option<Fault>> {
+        self.check_power()?;
+        if op != Op::Read {
+            self.changes += 1;
+        }
+        let mut due = None;
+        self.faults.retain_mut(|(kind, nth, fault)| {
+            if *kind != op {
+                return true;
+            }
+            *nth -= 1;
+            if *nth == 0 {
+                due = Some(*fault);
+            }
+            *nth > 0
+        });
+        let Some(fault) = due else { return Ok(None) };
+        *self.fired.entry((op, fault)).or_default() += 1;
+        match fault {
+            Fault::Io => Err(io::Error::other("simulated I/O error")),
+            Fault::NoSpace => Err(io::ErrorKind::StorageFull.into()),
+            Fault::Interrupted => Err(io::ErrorKind::Interrupted.into()),
+            Fault::Short => Ok(Some(Fault::Short)),
+        }
+    }
+
+    fn check_power(&self) -> io::Result<()> {
+        match self.cut_at {
+            Some(at) if self.changes >= at => Err(io::Error::other("simulated: the power is off")),
+            _ => Ok(()),
+        }
+    }
+
+    fn change_name(&mut self, removed: Option<String>, added: Option<(String, usize)>) {
+        let change = NameChange { removed, added };
+        change.apply(&mut self.names);
+        self.renames.push(change);
+    }
+
+    /// Frees what has no name any more. (An open file without a name is not modelled: nobody here keeps one.)
+    fn drop_unnamed(&mut self) {
+        for inode in 0..self.inodes.len() {
+            let is_named = |names: &BTreeMap<String, usize>| names.values().any(|&named| named == inode);
+            if !is_named(&self.names) && !is_named(&self.names_durable) {
+                self.inodes[inode] = Inode::default();
+            }
+        }
+    }
+
+    fn free_bytes(&self) -> u64 {
+        let used: usize = self.inodes.iter().map(|inode| inode.length).sum();
+        self.capacity.saturating_sub(used as u64)
+    }
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<String, usize>) {
+        if let Some(name) = &self.removed {
+            names.remove(name);
+        }
+        if let Some((name, inode)) = &self.added {
+            names.insert(name.clone(), *inode);
+        }
+    }
+}
+
+impl Inode {
+    fn write(&mut self, bytes: &[u8], offset: usize) {
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = offset + done;
+            let (index, begin) = (at / SECTOR_BYTES, at % SECTOR_BYTES);
+            let count = (SECTOR_BYTES - begin).min(bytes.len() - done);
+            let mut sector = self.sector(index);
+            sector[begin..begin + count].copy_from_slice(&bytes[done..done + count]);
+            self.put(index, sector);
+            done += count;
+        }
+        self.length = self.length.max(offset + bytes.len());
+    }
+
+    fn read(&self, buffer: &mut [u8], offset: usize) {
+        let mut done = 0;
+        while done < buffer.len() {
+            let at = offset + done;
+            let (index, begin) = (at / SECTOR_BYTES, at % SECTOR_BYTES);
+            let count = (SECTOR_BYTES - begin).min(buffer.len() - done);
+            buffer[done..done + count].copy_from_slice(&self.sector(index)[begin..begin + count]);
+            done += count;
+        }
+    }
+
+    fn sector(&self, index: usize) -> Sector {
+        let cached = self.unsynced.get(&index).or_else(|| self.forgotten.get(&index));
+        if let Some(sector) = cached {
+            return *sector;
+        }
+        let mut sector = [0; SECTOR_BYTES];
+        let begin = (index * SECTOR_BYTES).min(self.durable.len());
+        let end = (begin + SECTOR_BYTES).min(self.durable.len());
+        sector[..end - begin].copy_from_slice(&self.durable[begin..end]);
+        sector
+    }
+
+    fn put(&mut self, index: usize, sector: Sector) {
+        self.forgotten.remove(&index);
+        self.unsynced.insert(index, sector);
+    }
+
+    fn truncate(&mut self, length: usize) {
+        for index in length / SECTOR_BYTES..self.length.div_ceil(SECTOR_BYTES) {
+            let mut sector = self.sector(index);
+            let kept = length.saturating_sub(index * SECTOR_BYTES).min(SECTOR_BYTES);
+            sector[kept..].fill(0); // an extension later shows zeros, never old bytes
+            self.put(index, sector);
+        }
+        self.length = length;
+    }
+
+    /// A sync that works.
+    fn flush(&mut self) {
+        self.durable.resize(self.length, 0);
+        for (index, sector) in std::mem::take(&mut self.unsynced) {
+            write_durable(&mut self.durable, index, &sector);
+        }
+    }
+
+    /// A sync that fails: some of it was written; all of it counts as clean from now on.
+    fn fail_sync(&mut self, rng: &mut Rng) {
+        if self.durable.len() < self.length {
+            self.durable.resize(self.length, 0);
+        }
+        for (index, sector) in std::mem::take(&mut self.unsynced) {
+            if rng.bool() {
+                write_durable(&mut self.durable, index, &sector);
+            }
+            self.forgotten.insert(index, sector);
+        }
+    }
+
+    /// The cache is lost; what was on its way may have arrived: all of it, nothing, or any set of sectors.
+    fn crash(&mut self, rng: &mut Rng) {
+        let fate = rng.u8(0..4);
+        let keeps = |rng: &mut Rng| fate == 0 || fate > 1 && rng.bool();
+        if self.length != self.durable.len() && keeps(rng) {
+            self.durable.resize(self.length, 0);
+        }
+        for (index, sector) in std::mem::take(&mut self.unsynced) {
+            if keeps(rng) {
+                write_durable(&mut self.durable, index, &sector);
+            }
+        }
+        self.forgotten.clear();
+        self.length = self.durable.len();
+    }
+}
+
+/// What lies behind the end of the file is not written.
+fn write_durable(durable: &mut [u8], index: usize, sector: &Sector) {
+    let begin = (index * SECTOR_BYTES).min(durable.len());
+    let end = (begin + SECTOR_BYTES).min(durable.len());
+    durable[begin..end].copy_from_slice(&sector[..end - begin]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(file: &mut SimFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+        file.write_all_at(&mut [IoSlice::new(bytes)], offset)
+    }
+
+    #[test]
+    fn a_crash_keeps_what_was_synced_and_any_sectors_of_the_rest() {
+        let mut lengths_seen = std::collections::BTreeSet::new();
+        for seed in 0..50 {
+            let disk = SimDisk::new(seed);
+            let mut file = disk.create("x").unwrap();
+            write(&mut file, &[1; 4 * SECTOR_BYTES], 0).unwrap();
+            file.sync().unwrap();
+            disk.sync_directory().unwrap();
+            write(&mut file, &[2; 2 * SECTOR_BYTES], SECTOR_BYTES as u64).unwrap();
+            disk.crash();
+            let bytes = disk.contents("x").unwrap();
+            let sectors: Vec<u8> = bytes.chunks(SECTOR_BYTES).map(|sector| sector[0]).collect();
+            assert!(
+                bytes
+                    .chunks(SECTOR_BYTES)
+                    .all(|sector| sector.iter().all(|&byte| byte == sector[0]))
+            );
+            assert_eq!((sectors[0], sectors[3], sectors.len()), (1, 1, 4), "seed {seed}");
+            lengths_seen.insert(sectors[1..3].to_vec());
+            assert!(write(&mut file, &[3], 0).is_err(), "a dead process writes nothing");
+        }
+        assert_eq!(lengths_seen.len(), 4, "every outcome happens: {lengths_seen:?}");
+    }
+
+    #[test]
+    fn a_name_that_was_not_synced_may_vanish_and_a_synced_one_stays() {
+        let mut kept = 0;
+        for seed in 0..50 {
+            let disk = SimDisk::new(seed);
+            disk.create("a").unwrap();
+            disk.sync_directory().unwrap();
+            disk.rename("a", "b").unwrap();
+            disk.crash();
+            let names = disk.list().unwrap();
+            assert!(names == ["a"] || names == ["b"], "seed {seed}: {names:?}");
+            kept += usize::from(names == ["b"]);
+        }
+        assert!((1..50).contains(&kept), "kept {kept} of 50");
+    }
+
+    #[test]
+    fn a_failed_sync_forgets_what_it_did_not_write_and_a_later_one_proves_nothing() {
+        let mut lost = 0;
+        for seed in 0..50 {
+            let disk = SimDisk::new(seed);
+            let mut file = disk.create("x").unwrap();
+            disk.sync_directory().unwrap();
+            write(&mut file, b"hello", 0).unwrap();
+            disk.fail(Op::Sync, 1, Fault::Io);
+            assert!(file.sync().is_err());
+            file.sync().unwrap();
+            assert_eq!(disk.contents("x").unwrap(), b"hello", "the cache still shows it");
+            disk.kill();
+            assert_eq!(disk.contents("x").unwrap(), b"hello", "also to the next process");
+            disk.crash();
+            lost += usize::from(disk.contents("x").unwrap() != b"hello");
+            assert_eq!(disk.fired()[&(Op::Sync, Fault::Io)], 1);
+        }
+        assert!((1..50).contains(&lost), "lost {lost} of 50");
+    }
+
+    #[test]
+    fn a_cut_of_the_power_fails_all_that_follows_until_the_crash() {
+        let disk = SimDisk::new(1);
+        let mut file = disk.create("x").unwrap();
+        disk.cut_power_after(2);
+        write(&mut file, b"a", 0).unwrap();
+        assert!(file.sync().is_err() && disk.is_cut());
+        assert!(disk.list().is_err());
+        disk.crash();
+        assert!(!disk.is_cut() && disk.list().is_ok());
+    }
+
+    #[test]
+    fn short_and_interrupted_operations_are_finished_and_a_full_disk_is_told() {
+        let disk = SimDisk::new(1);
+        let mut file = disk.create("x").unwrap();
+        disk.fail(Op::Write, 1, Fault::Short);
+        disk.fail(Op::Write, 2, Fault::Interrupted);
+        write(&mut file, b"hello", 0).unwrap();
+        disk.fail(Op::Read, 1, Fault::Short);
+        let mut read = [0; 5];
+        file.read_exact_at(&mut read, 0).unwrap();
+        assert_eq!(&read, b"hello");
+        disk.set_capacity(8);
+        let full = write(&mut file, b"more than fits", 5).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(disk.contents("x").unwrap(), b"hellomor");
+        file.truncate(2).unwrap();
+        file.truncate(4).unwrap();
+        assert_eq!(disk.contents("x").unwrap(), b"he\0\0");
+    }
+}

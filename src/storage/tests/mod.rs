@@ -1,0 +1,6 @@
+//! Scenarios of the whole room over the simulated disk, and a few over the real one.
+
+mod crashes;
+mod damage;
+mod directory;
+mod log;
