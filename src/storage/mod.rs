@@ -11,7 +11,7 @@
 //! [`Storage::append`], [`Storage::sync`], and behind all else [`Storage::prepare_ahead`].
 //!
 //! * [`files`]: the door, and the real disk. [`sim`]: a simulated one, which loses, tears and fails.
-//! * [`identity`]: whose directory it is. [`unit`]: what one turn appends. [`segment`]: the files of the log.
+//! * [`identity`]: whose directory it is. [`mod@unit`]: what one turn appends. [`segment`]: the files of the log.
 //! * [`wal`]: the log in use. `recovery`: the log read back. `reader`, `index`: helpers of both.
 //!
 //! Not here yet: snapshots. They will be `snapshot.rs` beside [`wal`], files `snap-…` written like IDENTITY; the log then

@@ -400,7 +400,7 @@ impl<Fs: Files> Wal<Fs> {
         Ok(entries)
     }
 
-    /// The next records of the log, from its beginning if `restart`, about [`SLICE_BYTES`] of them; and whether there are
+    /// The next records of the log, from its beginning if `restart`, about a mebibyte of them; and whether there are
     /// more. For the restart of the acceptor, with nothing unsynced.
     ///
     /// # Errors

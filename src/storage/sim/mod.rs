@@ -11,17 +11,19 @@
 //!
 //! Not here: time. A slow sync is the caller's, who owns the clock.
 
+mod inode;
+#[cfg(test)]
+mod tests;
+
+pub use inode::SECTOR_BYTES;
+
 use super::files::{File, Files, LockError};
 use fastrand::Rng;
+use inode::Inode;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
-
-/// What the disk writes whole or not at all.
-pub const SECTOR_BYTES: usize = 512;
-
-type Sector = [u8; SECTOR_BYTES];
 
 /// A kind of operation, for faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,17 +107,6 @@ struct Inner {
 struct NameChange {
     removed: Option<String>,
     added: Option<(String, usize)>,
-}
-
-/// One file: what is on disk, and the page cache above it.
-#[derive(Clone, Debug, Default)]
-struct Inode {
-    durable: Vec<u8>,
-    length: usize,
-    /// Written and not synced.
-    unsynced: BTreeMap<usize, Sector>,
-    /// Written, and forgotten by a sync that failed: readable, and never written again.
-    forgotten: BTreeMap<usize, Sector>,
 }
 
 impl SimDisk {
@@ -525,206 +516,5 @@ impl NameChange {
         if let Some((name, inode)) = &self.added {
             names.insert(name.clone(), *inode);
         }
-    }
-}
-
-impl Inode {
-    fn write(&mut self, bytes: &[u8], offset: usize) {
-        let mut done = 0;
-        while done < bytes.len() {
-            let at = offset + done;
-            let (index, begin) = (at / SECTOR_BYTES, at % SECTOR_BYTES);
-            let count = (SECTOR_BYTES - begin).min(bytes.len() - done);
-            let mut sector = self.sector(index);
-            sector[begin..begin + count].copy_from_slice(&bytes[done..done + count]);
-            self.put(index, sector);
-            done += count;
-        }
-        self.length = self.length.max(offset + bytes.len());
-    }
-
-    fn read(&self, buffer: &mut [u8], offset: usize) {
-        let mut done = 0;
-        while done < buffer.len() {
-            let at = offset + done;
-            let (index, begin) = (at / SECTOR_BYTES, at % SECTOR_BYTES);
-            let count = (SECTOR_BYTES - begin).min(buffer.len() - done);
-            buffer[done..done + count].copy_from_slice(&self.sector(index)[begin..begin + count]);
-            done += count;
-        }
-    }
-
-    fn sector(&self, index: usize) -> Sector {
-        let cached = self.unsynced.get(&index).or_else(|| self.forgotten.get(&index));
-        if let Some(sector) = cached {
-            return *sector;
-        }
-        let mut sector = [0; SECTOR_BYTES];
-        let begin = (index * SECTOR_BYTES).min(self.durable.len());
-        let end = (begin + SECTOR_BYTES).min(self.durable.len());
-        sector[..end - begin].copy_from_slice(&self.durable[begin..end]);
-        sector
-    }
-
-    fn put(&mut self, index: usize, sector: Sector) {
-        self.forgotten.remove(&index);
-        self.unsynced.insert(index, sector);
-    }
-
-    fn truncate(&mut self, length: usize) {
-        for index in length / SECTOR_BYTES..self.length.div_ceil(SECTOR_BYTES) {
-            let mut sector = self.sector(index);
-            let kept = length.saturating_sub(index * SECTOR_BYTES).min(SECTOR_BYTES);
-            sector[kept..].fill(0); // an extension later shows zeros, never old bytes
-            self.put(index, sector);
-        }
-        self.length = length;
-    }
-
-    /// A sync that works.
-    fn flush(&mut self) {
-        self.durable.resize(self.length, 0);
-        for (index, sector) in std::mem::take(&mut self.unsynced) {
-            write_durable(&mut self.durable, index, &sector);
-        }
-    }
-
-    /// A sync that fails: some of it was written; all of it counts as clean from now on.
-    fn fail_sync(&mut self, rng: &mut Rng) {
-        if self.durable.len() < self.length {
-            self.durable.resize(self.length, 0);
-        }
-        for (index, sector) in std::mem::take(&mut self.unsynced) {
-            if rng.bool() {
-                write_durable(&mut self.durable, index, &sector);
-            }
-            self.forgotten.insert(index, sector);
-        }
-    }
-
-    /// The cache is lost; what was on its way may have arrived: all of it, nothing, or any set of sectors.
-    fn crash(&mut self, rng: &mut Rng) {
-        let fate = rng.u8(0..4);
-        let keeps = |rng: &mut Rng| fate == 0 || fate > 1 && rng.bool();
-        if self.length != self.durable.len() && keeps(rng) {
-            self.durable.resize(self.length, 0);
-        }
-        for (index, sector) in std::mem::take(&mut self.unsynced) {
-            if keeps(rng) {
-                write_durable(&mut self.durable, index, &sector);
-            }
-        }
-        self.forgotten.clear();
-        self.length = self.durable.len();
-    }
-}
-
-/// What lies behind the end of the file is not written.
-fn write_durable(durable: &mut [u8], index: usize, sector: &Sector) {
-    let begin = (index * SECTOR_BYTES).min(durable.len());
-    let end = (begin + SECTOR_BYTES).min(durable.len());
-    durable[begin..end].copy_from_slice(&sector[..end - begin]);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn write(file: &mut SimFile, bytes: &[u8], offset: u64) -> io::Result<()> {
-        file.write_all_at(&mut [IoSlice::new(bytes)], offset)
-    }
-
-    #[test]
-    fn a_crash_keeps_what_was_synced_and_any_sectors_of_the_rest() {
-        let mut lengths_seen = std::collections::BTreeSet::new();
-        for seed in 0..50 {
-            let disk = SimDisk::new(seed);
-            let mut file = disk.create("x").unwrap();
-            write(&mut file, &[1; 4 * SECTOR_BYTES], 0).unwrap();
-            file.sync().unwrap();
-            disk.sync_directory().unwrap();
-            write(&mut file, &[2; 2 * SECTOR_BYTES], SECTOR_BYTES as u64).unwrap();
-            disk.crash();
-            let bytes = disk.contents("x").unwrap();
-            let sectors: Vec<u8> = bytes.chunks(SECTOR_BYTES).map(|sector| sector[0]).collect();
-            assert!(
-                bytes
-                    .chunks(SECTOR_BYTES)
-                    .all(|sector| sector.iter().all(|&byte| byte == sector[0]))
-            );
-            assert_eq!((sectors[0], sectors[3], sectors.len()), (1, 1, 4), "seed {seed}");
-            lengths_seen.insert(sectors[1..3].to_vec());
-            assert!(write(&mut file, &[3], 0).is_err(), "a dead process writes nothing");
-        }
-        assert_eq!(lengths_seen.len(), 4, "every outcome happens: {lengths_seen:?}");
-    }
-
-    #[test]
-    fn a_name_that_was_not_synced_may_vanish_and_a_synced_one_stays() {
-        let mut kept = 0;
-        for seed in 0..50 {
-            let disk = SimDisk::new(seed);
-            disk.create("a").unwrap();
-            disk.sync_directory().unwrap();
-            disk.rename("a", "b").unwrap();
-            disk.crash();
-            let names = disk.list().unwrap();
-            assert!(names == ["a"] || names == ["b"], "seed {seed}: {names:?}");
-            kept += usize::from(names == ["b"]);
-        }
-        assert!((1..50).contains(&kept), "kept {kept} of 50");
-    }
-
-    #[test]
-    fn a_failed_sync_forgets_what_it_did_not_write_and_a_later_one_proves_nothing() {
-        let mut lost = 0;
-        for seed in 0..50 {
-            let disk = SimDisk::new(seed);
-            let mut file = disk.create("x").unwrap();
-            disk.sync_directory().unwrap();
-            write(&mut file, b"hello", 0).unwrap();
-            disk.fail(Op::Sync, 1, Fault::Io);
-            assert!(file.sync().is_err());
-            file.sync().unwrap();
-            assert_eq!(disk.contents("x").unwrap(), b"hello", "the cache still shows it");
-            disk.kill();
-            assert_eq!(disk.contents("x").unwrap(), b"hello", "also to the next process");
-            disk.crash();
-            lost += usize::from(disk.contents("x").unwrap() != b"hello");
-            assert_eq!(disk.fired()[&(Op::Sync, Fault::Io)], 1);
-        }
-        assert!((1..50).contains(&lost), "lost {lost} of 50");
-    }
-
-    #[test]
-    fn a_cut_of_the_power_fails_all_that_follows_until_the_crash() {
-        let disk = SimDisk::new(1);
-        let mut file = disk.create("x").unwrap();
-        disk.cut_power_after(2);
-        write(&mut file, b"a", 0).unwrap();
-        assert!(file.sync().is_err() && disk.is_cut());
-        assert!(disk.list().is_err());
-        disk.crash();
-        assert!(!disk.is_cut() && disk.list().is_ok());
-    }
-
-    #[test]
-    fn short_and_interrupted_operations_are_finished_and_a_full_disk_is_told() {
-        let disk = SimDisk::new(1);
-        let mut file = disk.create("x").unwrap();
-        disk.fail(Op::Write, 1, Fault::Short);
-        disk.fail(Op::Write, 2, Fault::Interrupted);
-        write(&mut file, b"hello", 0).unwrap();
-        disk.fail(Op::Read, 1, Fault::Short);
-        let mut read = [0; 5];
-        file.read_exact_at(&mut read, 0).unwrap();
-        assert_eq!(&read, b"hello");
-        disk.set_capacity(8);
-        let full = write(&mut file, b"more than fits", 5).unwrap_err();
-        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
-        assert_eq!(disk.contents("x").unwrap(), b"hellomor");
-        file.truncate(2).unwrap();
-        file.truncate(4).unwrap();
-        assert_eq!(disk.contents("x").unwrap(), b"he\0\0");
     }
 }
