@@ -67,6 +67,16 @@ impl State {
         self.store.get(key).cloned()
     }
 
+    /// A read of `key` as it is now, as an answer.
+    pub fn read(&self, key: &[u8]) -> Done {
+        let answer = self.get(key).map_or(Answer::NotFound, Answer::Found);
+        Done {
+            slot: self.applied,
+            revision: self.store.revision(),
+            answer,
+        }
+    }
+
     /// Commands that changed anything so far.
     pub fn revision(&self) -> u64 {
         self.store.revision()

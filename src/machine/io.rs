@@ -256,6 +256,8 @@ pub struct Settings {
     pub backoff_base: Duration,
     /// Its cap.
     pub backoff_max: Duration,
+    /// How long a request waits that names no deadline.
+    pub request_timeout: Duration,
     /// Most slots open at once.
     pub window_slots: u64,
     /// Most bytes of entries open at once (one entry may always be open).
@@ -300,6 +302,7 @@ impl Settings {
             election_timeout: Duration::from_millis(300),
             backoff_base: Duration::from_millis(30),
             backoff_max: Duration::from_millis(1000),
+            request_timeout: Duration::from_secs(5),
             window_slots: 256,
             window_bytes: 16 << 20,
             batch_bytes: 1 << 20,

@@ -10,8 +10,18 @@
 //! 3. Carry out the effects in order. [`Effect::Send`] and [`Effect::Reply`] may leave at once: whatever claims
 //!    durability is only produced by [`Input::Synced`].
 //! 4. Append all records of the turn, sync once, and step [`Input::Synced`] with the number of the last record.
+//!    (A sync that has nothing to write is left out, and needs no `Synced`.)
 //! 5. Do not wait in the next turn if `Synced` produced records; else wait until `deadline` at most.
 
+mod founding;
 pub mod io;
+#[expect(clippy::module_inception, reason = "the machine itself, beside what it is made of")]
+mod machine;
+mod reads;
+mod requests;
+mod shutdown;
+mod status;
 
 pub use io::{Effect, Input, Note, RequestId, Settings};
+pub use machine::Machine;
+pub use status::Status;

@@ -1,0 +1,721 @@
+//! The machine: one node's agreement, meaning and clients, joined.
+//!
+//! [`Machine::step`] only picks; the work is done by the rooms that it joins. Invariants:
+//! * M1. An answer "done" is given once its entry is chosen and applied here, and its acceptances were synced at a quorum.
+//! * M2. Nothing is appended without a number, and nothing that claims a record leaves before the record is synced.
+//! * M3. Entries are applied in slot order without holes; one that cannot be applied stops the node.
+//! * M4. What waits for clients is bounded: `queue_requests` and `queue_bytes`, each for writes, reads and relays.
+
+use super::founding::{Founding, Identity, Records};
+use super::io::{Effect, Input, Note, Settings};
+use super::reads::{Read, Reads};
+use super::requests::{self, Origin, Proposed, Queued, Relays, WriteQueue, not_done};
+use super::shutdown::Shutdown;
+use crate::kv::state::{Applied, State};
+use crate::kv::{Command, Op};
+use crate::paxos::election::Timing;
+use crate::paxos::replica::{Config, PART_BYTES};
+use crate::paxos::{Entry, EntryKind, Membership, NodeId, Outbox, Output, Replica, Slot, Stance, Write};
+use crate::time::Time;
+use crate::wire::hello::HelloKind;
+use crate::wire::message::ErrorCode;
+use crate::wire::{Code, Hello, Outcome, Record, Reply, Request, RequestOp, Served, body};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How often requests that wait are looked through for passed deadlines (before proposing, each is looked at exactly).
+const SWEEP: Duration = Duration::from_millis(20);
+/// Longest time that a client may ask a node to wait; longer deadlines are cut to it.
+const DEADLINE_MAX: Duration = Duration::from_secs(600);
+
+/// One node, pure.
+#[derive(Debug)]
+pub struct Machine {
+    pub(super) settings: Settings,
+    pub(super) replica: Replica,
+    pub(super) founding: Founding,
+    pub(super) state: State,
+    out: Outbox,
+    pub(super) queue: WriteQueue,
+    pub(super) proposed: BTreeMap<Slot, Proposed>,
+    pub(super) reads: Reads,
+    pub(super) relays: Relays,
+    /// Peers to whom this node can send, and the addresses that they advertise.
+    pub(super) links_up: BTreeSet<NodeId>,
+    addresses: BTreeMap<NodeId, String>,
+    pub(super) free_bytes: u64,
+    shutdown: Option<Shutdown>,
+    stance: Stance,
+    leader: Option<NodeId>,
+    /// Whom this node waited for when it last said so.
+    waits_for: Vec<NodeId>,
+    is_lost_told: bool,
+    is_founded_told: bool,
+    sweep_at: Option<Time>,
+    pub(super) started: Time,
+    is_halted: bool,
+}
+
+impl Machine {
+    /// A machine with an empty log. Hand it the records of its disk, then start it.
+    pub fn new(settings: Settings) -> Machine {
+        let membership = Membership::founding(settings.nodes.iter().copied());
+        assert!(
+            membership.contains(settings.node),
+            "{} is not among its own cluster's nodes",
+            settings.node
+        );
+        let timing = Timing {
+            heartbeat: settings.heartbeat,
+            election_timeout: settings.election_timeout,
+            backoff_base: settings.backoff_base,
+            backoff_max: settings.backoff_max,
+            pre_vote: settings.pre_vote,
+            backoff: settings.backoff,
+        };
+        let replica = Replica::new(Config {
+            node: settings.node,
+            membership,
+            incarnation: settings.incarnation,
+            base: settings.base.slot,
+            timing,
+            cache_bytes: settings.cache_bytes,
+            seed: settings.seed,
+            noop: body::noop,
+        });
+        let identity = Identity {
+            node: settings.node,
+            cluster_name: settings.cluster_name.clone(),
+            incarnation: settings.incarnation,
+            start: settings.start,
+            past_starts: settings.past_starts.iter().copied().collect(),
+            base: settings.base,
+            advertise: settings.advertise.clone(),
+            debug: settings.debug.clone(),
+        };
+        let founding = Founding::new(identity, settings.nodes.iter().copied().collect());
+        Machine {
+            settings,
+            replica,
+            founding,
+            state: State::new(),
+            out: Outbox::default(),
+            queue: WriteQueue::default(),
+            proposed: BTreeMap::new(),
+            reads: Reads::default(),
+            relays: Relays::default(),
+            links_up: BTreeSet::new(),
+            addresses: BTreeMap::new(),
+            free_bytes: u64::MAX,
+            shutdown: None,
+            stance: Stance::Follower,
+            leader: None,
+            waits_for: Vec::new(),
+            is_lost_told: false,
+            is_founded_told: false,
+            sweep_at: None,
+            started: Time::ZERO,
+            is_halted: false,
+        }
+    }
+
+    /// Takes one record of the disk back: all of them, in log order, before [`Machine::start`].
+    ///
+    /// # Errors
+    /// An entry that is chosen and cannot be applied: which, and why. The node must not start.
+    pub fn recover(&mut self, record: Record) -> Result<(), String> {
+        match as_write(record) {
+            Ok(write) => self.replica.recover(write),
+            Err(record) => self.founding.recover(record),
+        }
+        self.apply_chosen(&mut Vec::new())
+    }
+
+    /// Begins to take part; call once, after the last record.
+    pub fn start(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        self.started = now;
+        self.founding.synced(0);
+        for (node, incarnation) in self.founding.remembered() {
+            self.replica.know(node, incarnation);
+        }
+        self.replica.start(now);
+        let records = self.founding.start(self.out.written());
+        self.append(records, effects);
+        self.after_step(now, effects);
+    }
+
+    /// Applies one input and adds what must follow. Never blocks, never fails; same seed and inputs, same effects.
+    pub fn step(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
+        if self.is_halted {
+            return;
+        }
+        match input {
+            Input::Hello { from, hello } => self.on_hello(from, &hello, effects),
+            Input::LinkUp { peer } => self.on_link_up(now, peer, effects),
+            Input::LinkDown { peer } => self.on_link_down(peer, effects),
+            Input::Died { peer } => self.replica.on_died(now, peer, &mut self.out),
+            Input::Paxos { from, message } => self.replica.on_message(now, from, message, &mut self.out),
+            Input::Roster { from, founded, roster } => {
+                let records = self.founding.on_roster(from, founded, &roster, self.out.written());
+                self.append(records, effects);
+            }
+            Input::Forward { from, relay, request } => {
+                self.on_request(now, Origin::Peer { node: from, relay }, request, effects);
+            }
+            Input::ForwardReply { from, relay, reply } => self.on_forward_reply(from, relay, reply, effects),
+            Input::Client { id, request } => self.on_request(now, Origin::Client(id), request, effects),
+            Input::Gathered => self.on_gathered(now, effects),
+            Input::Synced { up_to } => self.on_synced(up_to, effects),
+            Input::Deadline => self.on_deadline(now, effects),
+            Input::ChosenRead { to, first, entries } => {
+                self.replica.send_chosen(to, first, entries, &mut self.out);
+            }
+            Input::Reread { records, more } => {
+                let writes = records.into_iter().filter_map(|record| as_write(record).ok());
+                self.replica.on_reread(writes, more, &mut self.out);
+            }
+            Input::FreeSpace { bytes } => self.on_free_space(bytes),
+            Input::AcceptorDown => self.replica.fail_acceptor(&mut self.out),
+            Input::AcceptorUp => self.replica.restart_acceptor(&mut self.out),
+            Input::Shutdown => {
+                self.shutdown.get_or_insert_with(|| Shutdown::begin(now));
+            }
+        }
+        self.after_step(now, effects);
+    }
+
+    /// When [`Input::Deadline`] is due, if nothing comes before.
+    pub fn deadline(&self) -> Option<Time> {
+        let shutdown = self.shutdown.as_ref().and_then(Shutdown::deadline);
+        [self.replica.deadline(), self.sweep_at, shutdown]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// This node's own HELLO, to a peer or (`None`) to a client.
+    pub fn hello_to(&self, peer: Option<NodeId>) -> Hello {
+        self.founding.hello_to(peer)
+    }
+
+    /// Whether a peer's HELLO may pass, by cluster, identity and memory.
+    ///
+    /// # Errors
+    /// The code and words with which the connection is refused; nothing has changed.
+    pub fn check_hello(&self, hello: &Hello) -> Result<(), (ErrorCode, String)> {
+        self.founding.check_hello(hello)
+    }
+
+    /// The leader that this node knows, with the address that it advertises: the hint in every reply.
+    pub fn leader_hint(&self) -> Option<(NodeId, String)> {
+        let node = self.replica.leader()?.node;
+        let own = node == self.settings.node;
+        let address = if own {
+            Some(&self.settings.advertise)
+        } else {
+            self.addresses.get(&node)
+        };
+        Some((node, address.cloned().unwrap_or_default()))
+    }
+
+    /// The replicated state, to read.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Agreement, to read.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    fn on_hello(&mut self, from: NodeId, hello: &Hello, effects: &mut Vec<Effect>) {
+        let HelloKind::Node(peer) = &hello.kind else { return };
+        self.addresses.insert(from, peer.advertise.clone());
+        let records = self.founding.on_hello(from, peer, self.out.written());
+        self.append(records, effects);
+    }
+
+    fn on_link_up(&mut self, now: Time, peer: NodeId, effects: &mut Vec<Effect>) {
+        self.links_up.insert(peer);
+        // What HELLO said may be older than what is on disk by now.
+        if let Some((founded, roster)) = self.founding.told() {
+            effects.push(Effect::SendRoster {
+                to: peer,
+                founded,
+                roster,
+            });
+        }
+        self.replica.on_link_up(now, peer, &mut self.out);
+    }
+
+    fn on_link_down(&mut self, peer: NodeId, effects: &mut Vec<Effect>) {
+        self.links_up.remove(&peer);
+        self.lose_relays(|to| to == peer, effects);
+    }
+
+    fn on_synced(&mut self, up_to: u64, effects: &mut Vec<Effect>) {
+        self.out.note_synced(up_to);
+        let has_news = self.founding.synced(up_to);
+        for (node, incarnation) in self.founding.newly_known(up_to) {
+            self.replica.know(node, incarnation);
+        }
+        if has_news && let Some((founded, roster)) = self.founding.told() {
+            for to in &self.links_up {
+                effects.push(Effect::SendRoster {
+                    to: *to,
+                    founded,
+                    roster: roster.clone(),
+                });
+            }
+        }
+    }
+
+    fn on_free_space(&mut self, bytes: u64) {
+        self.free_bytes = bytes;
+        self.replica.set_free_bytes(bytes, bytes >= self.settings.disk_reserve);
+    }
+
+    fn on_deadline(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        if self.replica.deadline().is_some_and(|due| now >= due) {
+            self.replica.on_deadline(now, &mut self.out);
+        }
+        if self.sweep_at.is_some_and(|due| now >= due) {
+            self.sweep(now, effects);
+        }
+    }
+
+    /// A client's request, at this node or relayed by a peer.
+    fn on_request(&mut self, now: Time, origin: Origin, request: Request, effects: &mut Vec<Effect>) {
+        if let Err(refused) = requests::check(&request) {
+            return self.answer(origin, refused, effects);
+        }
+        let deadline = now + self.wait_of(&request);
+        let request = match request.op {
+            RequestOp::GetStale { .. } if self.reads.len() >= self.settings.queue_requests => {
+                return self.answer(origin, not_done(Code::Busy), effects);
+            }
+            RequestOp::GetStale { key, at_least } => {
+                self.reads.push_stale(Read { origin, key, deadline }, at_least);
+                return self.sweep_soon(now);
+            }
+            _ => request,
+        };
+        if let Some(code) = self.refuses_now(&request) {
+            return self.answer(origin, not_done(code), effects);
+        }
+        match self.replica.stance() {
+            Stance::Leader(_) | Stance::Candidate { keeps_clients: true } => {
+                self.take(now, origin, request, deadline, effects);
+            }
+            Stance::Follower | Stance::Candidate { keeps_clients: false } => {
+                self.relay(now, origin, request, deadline, effects);
+            }
+        }
+    }
+
+    /// How long the client still waits.
+    fn wait_of(&self, request: &Request) -> Duration {
+        match request.deadline_ms {
+            0 => self.settings.request_timeout,
+            ms => Duration::from_millis(ms.into()).min(DEADLINE_MAX),
+        }
+    }
+
+    /// What stands in the way of any new request, before anything is queued.
+    fn refuses_now(&self, request: &Request) -> Option<Code> {
+        let waiting = self.queue.len().max(self.reads.len()).max(self.relays.len());
+        let bytes = self.queue.bytes().max(self.relays.bytes()) + requests::request_bytes(request);
+        if self.shutdown.is_some() {
+            Some(Code::ShuttingDown)
+        } else if !self.founding.is_founded() {
+            Some(Code::NotFounded)
+        } else if waiting >= self.settings.queue_requests || bytes > self.settings.queue_bytes {
+            Some(Code::Busy)
+        } else {
+            None
+        }
+    }
+
+    /// At the leader: queues a write for the turn's batch, a read for the turn's round.
+    fn take(&mut self, now: Time, origin: Origin, request: Request, deadline: Time, effects: &mut Vec<Effect>) {
+        let bytes = requests::request_bytes(&request);
+        match request.op {
+            RequestOp::Write(op) => {
+                // The session's own bookkeeping must go on when the disk is full; what adds data must not.
+                let grows = matches!(op, Op::Put { .. } | Op::Cas { .. } | Op::Open);
+                if grows
+                    && !self
+                        .replica
+                        .has_room_at_quorum(self.free_bytes, self.settings.disk_reserve)
+                {
+                    return self.answer(origin, not_done(Code::NoSpace), effects);
+                }
+                let command = Command {
+                    session: request.session,
+                    number: request.number,
+                    low: request.low,
+                    op,
+                };
+                self.queue.push(Queued {
+                    origin,
+                    command,
+                    deadline,
+                    bytes,
+                });
+            }
+            RequestOp::Get { key } => self.reads.push(Read { origin, key, deadline }),
+            RequestOp::GetStale { .. } | RequestOp::Status => return,
+        }
+        self.sweep_soon(now);
+    }
+
+    /// Elsewhere: forwards once to the leader, under the client's own ids.
+    fn relay(&mut self, now: Time, origin: Origin, mut request: Request, deadline: Time, effects: &mut Vec<Effect>) {
+        let Origin::Client(id) = origin else {
+            // Forwarded once already: the client is told where to go instead (`rules.md` 22).
+            return self.answer(origin, not_done(Code::NotLeader), effects);
+        };
+        let Some(to) = self
+            .replica
+            .leader()
+            .map(|ballot| ballot.node)
+            .filter(|node| self.links_up.contains(node))
+        else {
+            return self.answer(origin, not_done(self.why_no_leader()), effects);
+        };
+        request.deadline_ms = u32::try_from(deadline.since(now).as_millis())
+            .unwrap_or(u32::MAX)
+            .max(1);
+        let relay = self.relays.add(id, to, deadline, &request);
+        effects.push(Effect::Forward { to, relay, request });
+        self.sweep_soon(now);
+    }
+
+    /// With links to less than a quorum no leader can be had through this node.
+    fn why_no_leader(&self) -> Code {
+        let reachable = self.links_up.len() + 1;
+        let quorum = self.replica.membership().quorum(self.replica.first_open());
+        if reachable < quorum {
+            Code::NoQuorum
+        } else {
+            Code::NoLeader
+        }
+    }
+
+    fn on_forward_reply(&mut self, from: NodeId, relay: u64, reply: Reply, effects: &mut Vec<Effect>) {
+        if let Some(relay) = self.relays.take(from, relay) {
+            effects.push(Effect::Reply { id: relay.id, reply });
+        }
+    }
+
+    /// The end of a turn's inputs: what came together is proposed together, and confirmed together.
+    fn on_gathered(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        if let Stance::Leader(_) = self.replica.stance() {
+            self.propose_queued(now, effects);
+            self.begin_round(now);
+        }
+        self.replica.on_gathered(&mut self.out);
+    }
+
+    /// One batch a slot, as many slots as the byte bound asks for, as long as the window has room.
+    fn propose_queued(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        while !self.queue.is_empty() && self.has_window() {
+            let (mut commands, mut waiting, mut bytes) = (Vec::new(), Vec::new(), 0);
+            while let Some(queued) = self
+                .queue
+                .pop_fitting(self.settings.batch_bytes.saturating_sub(bytes), commands.is_empty())
+            {
+                if now >= queued.deadline {
+                    // Dropped before proposing, never after: nobody waits for it any more.
+                    self.answer(queued.origin, not_done(Code::Expired), effects);
+                    continue;
+                }
+                bytes += queued.bytes;
+                commands.push(queued.command);
+                waiting.push(queued.origin);
+            }
+            if commands.is_empty() {
+                return;
+            }
+            let entry = body::batch(self.replica.stamp(now), &commands);
+            let slot = self
+                .replica
+                .propose(now, entry.clone(), &mut self.out)
+                .expect("this node leads, see the caller");
+            self.proposed.insert(slot, Proposed { entry, waiting });
+        }
+    }
+
+    fn has_window(&self) -> bool {
+        let (slots, bytes) = self.replica.open_size();
+        (slots as u64) < self.settings.window_slots && bytes < self.settings.window_bytes
+    }
+
+    fn begin_round(&mut self, now: Time) {
+        if self.reads.wants_round()
+            && let Some(round) = self.replica.begin_round(now, &mut self.out)
+        {
+            let index = self.replica.learner().chosen_upto().max(self.replica.recovery_upto());
+            self.reads.begin(round, index);
+        }
+    }
+
+    /// What follows from any step: durable claims leave, chosen entries are applied, clients are answered.
+    fn after_step(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        self.replica
+            .set_may_vote(self.founding.is_founded() && self.founding.lost().is_none());
+        self.replica.release(now, &mut self.out);
+        self.drain(effects);
+        if let Err(reason) = self.apply_chosen(effects) {
+            self.is_halted = true;
+            return effects.push(Effect::Halt { reason });
+        }
+        self.on_stance_change(effects);
+        self.answer_reads(now, effects);
+        self.tell_founding(effects);
+        self.continue_shutdown(now, effects);
+        self.drain(effects);
+        self.replica.check();
+    }
+
+    fn apply_chosen(&mut self, effects: &mut Vec<Effect>) -> Result<(), String> {
+        while let Some((slot, entry)) = self.replica.next_to_apply() {
+            let commands = decode(slot, &entry)?;
+            let mut applied = Vec::with_capacity(commands.len());
+            self.state.apply(slot, entry.stamp, &commands, &mut applied);
+            if let Some(proposed) = self.proposed.remove(&slot) {
+                self.settle(proposed, &entry, applied, effects);
+            }
+        }
+        self.replica.set_digest(self.state.applied(), self.state.digest());
+        Ok(())
+    }
+
+    /// M1: those who wait for a batch of this node's are answered, if it is what was chosen in its slot.
+    fn settle(&mut self, proposed: Proposed, chosen: &Entry, applied: Vec<Applied>, effects: &mut Vec<Effect>) {
+        if proposed.entry != *chosen {
+            return self.give_up(proposed, effects);
+        }
+        assert_eq!(
+            proposed.waiting.len(),
+            applied.len(),
+            "M1: one outcome for each command of a batch"
+        );
+        for (origin, applied) in proposed.waiting.into_iter().zip(applied) {
+            self.answer(origin, requests::applied_outcome(applied), effects);
+        }
+    }
+
+    fn give_up(&self, proposed: Proposed, effects: &mut Vec<Effect>) {
+        for origin in proposed.waiting {
+            self.answer(origin, Outcome::Unknown { code: Code::LeaderLost }, effects);
+        }
+    }
+
+    /// Clients of a ballot that was left: kept while this node goes for a higher one, else told at once.
+    fn on_stance_change(&mut self, effects: &mut Vec<Effect>) {
+        let stance = self.replica.stance();
+        let leader = self.replica.leader().map(|ballot| ballot.node);
+        if std::mem::replace(&mut self.leader, leader) != leader && leader.is_some() {
+            // A new leader is known: what the old one was sent it will not answer, or has lost.
+            self.lose_relays(|to| Some(to) != leader, effects);
+        }
+        if std::mem::replace(&mut self.stance, stance) == stance {
+            return;
+        }
+        match stance {
+            Stance::Leader(_) => self.keep_or_give_up(effects),
+            Stance::Candidate { keeps_clients: true } => self.reads.begin_anew(),
+            Stance::Follower | Stance::Candidate { keeps_clients: false } => self.drop_clients(effects),
+        }
+    }
+
+    /// A new ballot of the same leader: writes that phase 1 kept go on, the others are unknown (`rules.md` 10).
+    fn keep_or_give_up(&mut self, effects: &mut Vec<Effect>) {
+        self.reads.begin_anew();
+        let lost: Vec<Slot> = self
+            .proposed
+            .iter()
+            .filter(|(slot, proposed)| self.replica.open_entry(**slot) != Some(&proposed.entry))
+            .filter(|(slot, _)| **slot <= self.replica.recovery_upto())
+            .map(|(slot, _)| *slot)
+            .collect();
+        for slot in lost {
+            // Chosen meanwhile, and not applied yet behind a hole: it settles when it is applied.
+            if self.replica.learner().knows(slot) {
+                continue;
+            }
+            if let Some(proposed) = self.proposed.remove(&slot) {
+                self.give_up(proposed, effects);
+            }
+        }
+    }
+
+    fn drop_clients(&mut self, effects: &mut Vec<Effect>) {
+        for (_, proposed) in std::mem::take(&mut self.proposed) {
+            self.give_up(proposed, effects);
+        }
+        let queued = self
+            .queue
+            .take_all()
+            .into_iter()
+            .chain(self.reads.take_all().into_iter().map(|read| read.origin));
+        for origin in queued.collect::<Vec<_>>() {
+            self.answer(origin, not_done(Code::NotLeader), effects);
+        }
+    }
+
+    fn lose_relays(&mut self, is_lost: impl Fn(NodeId) -> bool, effects: &mut Vec<Effect>) {
+        for relay in self.relays.take_if(|relay| is_lost(relay.to)) {
+            self.answer(Origin::Client(relay.id), relay.lost(Code::LeaderLost), effects);
+        }
+    }
+
+    fn answer_reads(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        while let Some(read) = self
+            .reads
+            .next_ready(self.replica.confirmed_round(), self.state.applied())
+        {
+            let done = self.state.read(&read.key);
+            self.answer(read.origin, Outcome::Done(Served::Done(done)), effects);
+        }
+        for read in self.reads.take_stale(self.state.applied()) {
+            let age = self.replica.age(now).map(|age| age.as_millis());
+            let served = Served::Stale {
+                slot: self.state.applied(),
+                revision: self.state.revision(),
+                age_ms: age.map_or(u32::MAX, |ms| u32::try_from(ms + 1).unwrap_or(u32::MAX)),
+                found: self.state.get(&read.key),
+            };
+            self.answer(read.origin, Outcome::Done(served), effects);
+        }
+    }
+
+    /// Looks again for passed deadlines soon, while anything waits.
+    fn sweep_soon(&mut self, now: Time) {
+        self.sweep_at.get_or_insert(now + SWEEP);
+    }
+
+    fn sweep(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        let expired = self.queue.take_expired(now).into_iter();
+        let expired: Vec<Origin> = expired
+            .chain(self.reads.take_expired(now).into_iter().map(|read| read.origin))
+            .collect();
+        for origin in expired {
+            self.answer(origin, not_done(Code::Expired), effects);
+        }
+        for read in self.reads.take_expired_stale(now) {
+            self.answer(read.origin, not_done(Code::NotCaughtUp), effects);
+        }
+        for relay in self.relays.take_if(|relay| now >= relay.deadline) {
+            self.answer(Origin::Client(relay.id), relay.lost(Code::DeadlinePassed), effects);
+        }
+        let is_idle = self.queue.is_empty() && self.reads.len() == 0 && self.relays.len() == 0;
+        self.sweep_at = (!is_idle).then(|| now + SWEEP);
+    }
+
+    fn answer(&self, origin: Origin, outcome: Outcome, effects: &mut Vec<Effect>) {
+        let reply = Reply {
+            outcome,
+            leader: self.leader_hint(),
+        };
+        effects.push(match origin {
+            Origin::Client(id) => Effect::Reply { id, reply },
+            Origin::Peer { node, relay } => Effect::ForwardReply { to: node, relay, reply },
+        });
+    }
+
+    /// Founding, as far as an operator wants to know.
+    fn tell_founding(&mut self, effects: &mut Vec<Effect>) {
+        if self.founding.is_founded() && !std::mem::replace(&mut self.is_founded_told, true) {
+            effects.push(Effect::Note(Note::Founded {
+                cluster_id: self.founding.cluster_id(),
+            }));
+        }
+        let waits_for = self.founding.waits_for();
+        if waits_for != self.waits_for {
+            self.waits_for.clone_from(&waits_for);
+            if !waits_for.is_empty() {
+                effects.push(Effect::Note(Note::WaitsFor { nodes: waits_for }));
+            }
+        }
+        if let Some(reason) = self.founding.lost().filter(|_| !self.is_lost_told) {
+            effects.push(Effect::Note(Note::LostMemory { reason: reason.into() }));
+            self.is_lost_told = true;
+        }
+    }
+
+    fn continue_shutdown(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        let Some(mut shutdown) = self.shutdown.take() else {
+            return;
+        };
+        let is_idle =
+            self.queue.is_empty() && self.proposed.is_empty() && self.reads.len() == 0 && self.relays.len() == 0;
+        shutdown.go_on(now, is_idle, &mut self.replica, &mut self.out);
+        if shutdown.ends_now(now, &self.replica) {
+            self.drop_clients(effects);
+            self.lose_relays(|_| true, effects);
+            self.replica.record_chosen_upto(&mut self.out);
+            self.drain(effects);
+            effects.push(Effect::Finished);
+        }
+        self.shutdown = Some(shutdown);
+    }
+
+    /// M2: foreign records take their numbers in the one log.
+    fn append(&mut self, records: Records, effects: &mut Vec<Effect>) {
+        self.drain(effects);
+        for record in records {
+            self.out.count_foreign_record();
+            effects.push(Effect::Append(record));
+        }
+    }
+
+    fn drain(&mut self, effects: &mut Vec<Effect>) {
+        effects.extend(self.out.drain().map(|output| match output {
+            Output::Write(write) => Effect::Append(as_record(write)),
+            Output::Send { to, message } => Effect::Send { to, message },
+            Output::ReadChosen { to, first, last } => Effect::ReadChosen {
+                to,
+                first,
+                last,
+                bytes_max: PART_BYTES,
+            },
+            Output::Reread { restart } => Effect::Reread { restart },
+            Output::Note(note) => Effect::Note(Note::Paxos(note)),
+        }));
+    }
+}
+
+/// M3: what an entry asks of the state machine.
+fn decode(slot: Slot, entry: &Entry) -> Result<Vec<Command>, String> {
+    match entry.kind {
+        EntryKind::Batch => body::commands(entry).map_err(|error| format!("slot {slot}: cannot be applied: {error}")),
+        EntryKind::Noop => Ok(Vec::new()),
+        EntryKind::Config | EntryKind::Unknown(_) => Err(format!(
+            "slot {slot}: {entry} is of a kind that this version cannot apply; a newer version is needed"
+        )),
+    }
+}
+
+fn as_record(write: Write) -> Record {
+    match write {
+        Write::Promised(ballot) => Record::Promised(ballot),
+        Write::Used(ballot) => Record::Used(ballot),
+        Write::Accepted { slot, ballot, entry } => Record::Accepted { slot, ballot, entry },
+        Write::Learned { slot, entry } => Record::Learned { slot, entry },
+        Write::ChosenUpto(slot) => Record::ChosenUpto(slot),
+    }
+}
+
+/// The records of agreement; the others come back as they are.
+fn as_write(record: Record) -> Result<Write, Record> {
+    match record {
+        Record::Promised(ballot) => Ok(Write::Promised(ballot)),
+        Record::Used(ballot) => Ok(Write::Used(ballot)),
+        Record::Accepted { slot, ballot, entry } => Ok(Write::Accepted { slot, ballot, entry }),
+        Record::Learned { slot, entry } => Ok(Write::Learned { slot, entry }),
+        Record::ChosenUpto(slot) => Ok(Write::ChosenUpto(slot)),
+        Record::Roster(_) | Record::Founded | Record::Peer { .. } => Err(record),
+    }
+}

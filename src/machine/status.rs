@@ -1,0 +1,142 @@
+//! What `status` shows: plain data, read from the machine, for the debug port, STATUS and `synod status`.
+
+use super::machine::Machine;
+use crate::paxos::{Ballot, NodeId, Slot, Stance};
+use crate::time::Time;
+use std::time::Duration;
+
+/// One look at a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// This node.
+    pub id: NodeId,
+    /// `leader`, `candidate` or `follower`.
+    pub role: &'static str,
+    /// The leader that it knows.
+    pub leader: Option<NodeId>,
+    /// The ballot that it leads or follows at; zero if neither.
+    pub ballot: Ballot,
+    /// The highest ballot that its acceptor has promised; zero while the acceptor is failed.
+    pub promised: Ballot,
+    /// The highest ballot that it used itself.
+    pub used: Ballot,
+    /// First slot free for a new entry, as far as it knows.
+    pub first_open: Slot,
+    /// End of the prefix known as chosen.
+    pub chosen: Slot,
+    /// End of the prefix applied.
+    pub applied: Slot,
+    /// The store's revision.
+    pub revision: u64,
+    /// Digest of the log and its effects up to `applied`.
+    pub digest: u64,
+    /// Keys in the store.
+    pub keys: usize,
+    /// Sessions in the table.
+    pub sessions: usize,
+    /// Peers to whom it can send.
+    pub peers_up: Vec<NodeId>,
+    /// Whether the cluster is founded.
+    pub founded: bool,
+    /// The cluster's id; 0 while no roster is held.
+    pub cluster_id: u64,
+    /// Nodes that it waits for to be founded.
+    pub waits_for: Vec<NodeId>,
+    /// Whether it votes.
+    pub voter: bool,
+    /// Why, or why not.
+    pub voter_reason: String,
+    /// Whether its acceptor is up (see fault injection).
+    pub acceptor_up: bool,
+    /// Whether, leading, it heard a quorum within the election timeout; following: whether it hears its leader.
+    pub has_quorum: bool,
+    /// Slots open at its ballot.
+    pub open_slots: usize,
+    /// Bytes of the entries in them.
+    pub open_bytes: usize,
+    /// Writes waiting to be proposed.
+    pub queued_writes: usize,
+    /// Bytes of those.
+    pub queued_bytes: usize,
+    /// Reads waiting.
+    pub waiting_reads: usize,
+    /// Requests forwarded and not answered yet.
+    pub relays: usize,
+    /// Free bytes on its disk, as last told.
+    pub free_bytes: u64,
+    /// Time since it started.
+    pub uptime: Duration,
+    /// What a leader last heard of each follower: end of its prefix, and how long ago.
+    pub followers: Vec<(NodeId, Slot, Duration)>,
+}
+
+impl Machine {
+    /// One look at this node.
+    pub fn status(&self, now: Time) -> Status {
+        let replica = &self.replica;
+        let role = match replica.stance() {
+            Stance::Leader(_) => "leader",
+            Stance::Candidate { .. } => "candidate",
+            Stance::Follower => "follower",
+        };
+        let (open_slots, open_bytes) = replica.open_size();
+        Status {
+            id: self.settings.node,
+            role,
+            leader: replica.leader().map(|ballot| ballot.node),
+            ballot: replica.leader().unwrap_or(Ballot::ZERO),
+            promised: replica.promised(),
+            used: replica.used(),
+            first_open: replica.first_open(),
+            chosen: replica.learner().chosen_upto(),
+            applied: self.state.applied(),
+            revision: self.state.revision(),
+            digest: self.state.digest(),
+            keys: self.state.keys(),
+            sessions: self.state.sessions(),
+            peers_up: self.links_up.iter().copied().collect(),
+            founded: self.founding.is_founded(),
+            cluster_id: self.founding.cluster_id(),
+            waits_for: self.founding.waits_for(),
+            voter: replica.votes(),
+            voter_reason: self.voter_reason(),
+            acceptor_up: replica.acceptor().is_some(),
+            has_quorum: self.has_quorum(now),
+            open_slots,
+            open_bytes,
+            queued_writes: self.queue.len(),
+            queued_bytes: self.queue.bytes(),
+            waiting_reads: self.reads.len(),
+            relays: self.relays.len(),
+            free_bytes: self.free_bytes,
+            uptime: now.since(self.started),
+            followers: replica
+                .peer_progress()
+                .into_iter()
+                .map(|(node, peer)| (node, peer.chosen_upto, now.since(peer.heard_at)))
+                .collect(),
+        }
+    }
+
+    fn has_quorum(&self, now: Time) -> bool {
+        match self.replica.stance() {
+            Stance::Leader(_) => self.replica.hears_quorum(now),
+            _ => {
+                let election = self.replica.election();
+                self.replica.leader().is_some() && now.since(election.heard_at()) < self.settings.election_timeout
+            }
+        }
+    }
+
+    fn voter_reason(&self) -> String {
+        if let Some(reason) = self.founding.lost() {
+            format!("lost its memory: {reason}")
+        } else if !self.founding.is_founded() {
+            "the cluster is not founded yet".into()
+        } else if self.replica.acceptor().is_none() {
+            "its acceptor is failed (fault injection)".into()
+        } else {
+            "founded, and remembers its promises".into()
+        }
+    }
+}
