@@ -4,7 +4,7 @@
 //! every kind for ever, so that a node can carry, store and order an entry of a kind that it does not know; it cannot
 //! apply it. A body's CRC-32 travels beside it and is made once, where the body is made.
 //!
-//! Not here: the layout of a command ([`super::command`]); where bodies stand ([`super::agreement`], [`super::record`]).
+//! Not here: the layout of a command (`command`); where bodies stand (`agreement`, [`super::record`]).
 
 use super::bytes::{DecodeError, Field, Reader, Writer};
 use super::command;

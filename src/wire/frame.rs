@@ -6,7 +6,7 @@
 //! * A length is judged before anything is allocated, and before the rest of the frame has arrived.
 //! * Whatever [`encode`] makes, `next_frame` and `decode` give back; the bytes of a frame are a function of it.
 //!
-//! Not here: the layouts of bodies ([`super::agreement`], [`super::command`], [`super::answer`], [`super::hello`]).
+//! Not here: the layouts of bodies (`agreement`, `command`, `answer`, [`super::hello`]).
 
 use super::body::{BODY_BYTES_MAX, BODY_HEAD_BYTES};
 use super::bytes::{DecodeError, Reader, Writer};
@@ -293,6 +293,14 @@ pub fn next_frame(buffer: &mut BytesMut, limit: usize) -> Result<Option<(Header,
     Ok(Some((header, frame)))
 }
 
+/// After `Ok(None)` of [`next_frame`]: how many bytes the frame at the front still lacks; 0 while its length is not there.
+pub fn bytes_missing(buffer: &[u8]) -> usize {
+    match buffer.get(..4) {
+        Some(length_field) => (PREFIX_BYTES + BigEndian::read_u32(length_field) as usize).saturating_sub(buffer.len()),
+        None => 0,
+    }
+}
+
 /// What stands in the body of a frame with this header. Byte strings are slices of `body`.
 ///
 /// # Errors
@@ -482,6 +490,8 @@ mod tests {
         let mut buffer = BytesMut::new();
         for (at, byte) in bytes.iter().enumerate() {
             assert_eq!(next_frame(&mut buffer, HELLO_BYTES_MAX), Ok(None), "{at} bytes");
+            let missing = if at < 4 { 0 } else { bytes.len() - at };
+            assert_eq!(bytes_missing(&buffer), missing, "{at} bytes");
             buffer.extend_from_slice(&[*byte]);
         }
         buffer.extend_from_slice(&bytes[..5]);

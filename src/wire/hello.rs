@@ -7,7 +7,7 @@ use crate::paxos::{Incarnation, NodeId, Slot, Start, membership::MEMBERS_MAX};
 /// The first bytes of every HELLO, of every version. The line break in it shows a transport that changes text.
 pub const MAGIC: [u8; 8] = *b"SYNOD\0\r\n";
 /// Longest name of a cluster, bytes.
-pub const CLUSTER_NAME_BYTES_MAX: usize = 64;
+pub const CLUSTER_NAME_BYTES_MAX: usize = 255;
 /// Longest address, bytes.
 pub const ADDRESS_BYTES_MAX: usize = 255;
 
