@@ -1,1 +1,29 @@
 //! One session with a cluster: retry, backoff, redirect, deadlines.
+//!
+//! The logic is a pure machine, [`ClientMachine`]: inputs in, effects out, no sockets, no clock. Two thin shells give it
+//! the world: a blocking one for programs and one-shot commands, and one mio loop that drives many machines for load.
+//!
+//! What an operation ends in is the join of its attempts (`rules.md` 17): done; certainly not done; or unknown, once an
+//! attempt that may have reached a log stays without an answer from the session table. Retries are safe since they go
+//! out under the same session and number.
+//!
+//! * [`machine`]: the machine. `operation`: one operation and the join of its attempts. [`outcome`]: how it ends.
+//! * `session`: numbers of writes and the lowest outstanding. `links`: endpoints, dialling, leader hints.
+//! * [`backoff`]: full jitter and the retry budget. [`options`]: every timeout of the client, in one table.
+
+pub mod backoff;
+mod links;
+pub mod machine;
+mod operation;
+pub mod options;
+pub mod outcome;
+mod session;
+
+pub use machine::{ClientMachine, Effect, Input};
+pub use options::Options;
+pub use outcome::{Cause, End, Failure};
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;
