@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use synod::kv::{Answer, Command, Done, Expect, Op, Previous, SessionRef, Versioned};
 use synod::paxos::message::{AcceptedEntry, Heartbeat, HeartbeatAck, Promise};
 use synod::paxos::{Ballot, Entry, Incarnation, LogTime, Message, NodeId, Slot, Start, Voter};
+use synod::storage::sim::SimDisk;
+use synod::storage::{File, Files, Identity, Options, Storage, segment};
 use synod::wire::frame::{self, FRAME_BYTES_MAX, FrameType, Header};
 use synod::wire::hello::{self, Base, NodeHello};
 use synod::wire::message::ErrorCode;
@@ -586,12 +588,79 @@ fn every_body_and_record_of_the_document_is_what_its_caption_says() {
     }
 }
 
+/// The identity of the document, before its node starts once more.
+fn identity() -> Identity {
+    let earlier = Start {
+        counter: 4,
+        token: 0x4444_4444_4444_4444,
+    };
+    Identity {
+        node: NodeId(2),
+        cluster_name: "synod".into(),
+        incarnation: incarnation(2),
+        log_id: 0x0f1e_2d3c_4b5a_6978,
+        starts: vec![earlier, start_of_2()],
+    }
+}
+
+/// A directory put together from the document's bytes: `IDENTITY`, and a segment with these bytes as its units.
+fn directory(examples: &BTreeMap<&'static str, Example>, units: &[u8]) -> SimDisk {
+    let disk = SimDisk::new(1);
+    let segment = example(examples, "disk-segment");
+    disk.create("IDENTITY").expect("the disk is empty");
+    disk.overwrite("IDENTITY", 0, &example(examples, "disk-identity").bytes);
+    let mut file = disk.create("wal-0000000001.log").expect("the disk is empty");
+    file.truncate(0x10000).expect("the disk has room");
+    disk.overwrite("wal-0000000001.log", 0, &segment.bytes);
+    disk.overwrite("wal-0000000001.log", 4096, units);
+    disk
+}
+
+#[test]
+fn every_byte_box_of_the_disk_is_what_its_caption_says() {
+    let examples = examples();
+    let shown = |name| hex(&example(&examples, name).bytes);
+    assert_eq!(shown("disk-identity"), hex(&identity().encode()));
+    let header = segment::encode_header(1, 0x10000, identity().log_id);
+    assert_eq!(shown("disk-segment"), hex(&header));
+
+    let options = Options::new(NodeId(2), "synod", 1);
+    let (slot, ballot_1) = (Slot(9), ballot(1, 1));
+    let accepted = Record::Accepted {
+        slot,
+        ballot: ballot_1,
+        entry: noop(),
+    };
+    let records = [Record::Promised(ballot(2, 3)), accepted];
+    // Appending these records to an empty log makes the unit of the document …
+    let disk = directory(&examples, &[]);
+    let (mut storage, _) = Storage::open(disk.clone(), &options).expect("the document's directory is whole");
+    let read_nothing = storage.recover(|record| panic!("{record:?} in an empty log"));
+    read_nothing.expect("the document's segment is whole");
+    storage.append(&records).expect("there is room");
+    storage.sync().expect("the disk works");
+    let unit = example(&examples, "disk-unit");
+    let log = disk.contents("wal-0000000001.log").expect("the log is there");
+    assert_eq!(shown("disk-unit"), hex(&log[4096..4096 + unit.bytes.len()]));
+    assert!(log[4096 + unit.bytes.len()..].iter().all(|&byte| byte == 0));
+
+    // … and a log of that unit holds these records.
+    let disk = directory(&examples, &unit.bytes);
+    let (mut storage, found) = Storage::open(disk, &options).expect("the document's directory is whole");
+    assert_eq!(found.past_starts(), identity().starts);
+    assert_eq!(found.incarnation, identity().incarnation);
+    let mut read = Vec::new();
+    storage.recover(|record| read.push(record)).expect("the unit is whole");
+    assert_eq!(read, records);
+}
+
 #[test]
 fn no_example_of_the_document_goes_unread() {
     let mut examples = examples();
     let names = frames().into_iter().map(|(name, ..)| name);
     let names = names.chain(bodies().into_iter().map(|(name, _)| name));
-    for name in names.chain(records().into_iter().map(|(name, _)| name)) {
+    let names = names.chain(records().into_iter().map(|(name, _)| name));
+    for name in names.chain(["disk-identity", "disk-segment", "disk-unit"]) {
         examples.remove(name);
     }
     assert!(examples.is_empty(), "no test reads {:?}", examples.keys());
