@@ -6,13 +6,11 @@
 //! the slot that it was proposed for (`rules.md` 10).
 
 use super::io::RequestId;
-use crate::kv::command::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::kv::state::Applied;
 use crate::kv::{Command, Expect, Op, Refusal};
-use crate::paxos::{Entry, NodeId, Slot};
+use crate::paxos::{Entry, NodeId};
 use crate::time::Time;
 use crate::wire::{Code, Outcome, Request, RequestOp, Served};
-use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Who is to be answered.
@@ -247,77 +245,8 @@ fn op_bytes(op: &Op) -> usize {
 /// # Errors
 /// The outcome with which the request is refused.
 pub(super) fn check(request: &Request) -> Result<(), Outcome> {
-    let bad = |detail: &str| {
-        Err(Outcome::NotDone {
-            code: Code::BadRequest,
-            retry_after_ms: 0,
-            detail: detail.into(),
-        })
-    };
-    match &request.op {
-        RequestOp::Status => Ok(()),
-        RequestOp::Get { key } | RequestOp::GetStale { key, .. } => check_key(key),
-        RequestOp::Write(Op::Open) if request.session.id == 0 => bad("a session's id is random, and never 0"),
-        RequestOp::Write(Op::Open) if request.session.opened != Slot::ZERO || request.number != 0 => {
-            bad("OPEN names neither a slot nor a number")
-        }
-        RequestOp::Write(Op::Open) => Ok(()),
-        RequestOp::Write(_) if request.session.id == 0 || request.session.opened == Slot::ZERO => {
-            bad("a write names its session: the id and the slot that OPEN returned")
-        }
-        RequestOp::Write(Op::Close) => Ok(()),
-        RequestOp::Write(_) if request.number == 0 => bad("writes are numbered from 1"),
-        RequestOp::Write(_) if request.low == 0 || request.low > request.number => {
-            bad("the lowest outstanding number is 1 or more, and not above the write's own")
-        }
-        RequestOp::Write(op) => {
-            if let Some(key) = op.key() {
-                check_key(key)?;
-            }
-            check_values(op)
-        }
-    }
-}
-
-fn check_key(key: &Bytes) -> Result<(), Outcome> {
-    let refuse = |code, detail| {
-        Err(Outcome::NotDone {
-            code,
-            retry_after_ms: 0,
-            detail,
-        })
-    };
-    match key.len() {
-        0 => refuse(Code::BadRequest, "the key is empty".into()),
-        1..=KEY_BYTES_MAX => Ok(()),
-        bytes => refuse(
-            Code::TooLarge,
-            format!("the key has {bytes} bytes, the limit is {KEY_BYTES_MAX}"),
-        ),
-    }
-}
-
-fn check_values(op: &Op) -> Result<(), Outcome> {
-    let longest = match op {
-        Op::Put { value, .. }
-        | Op::Cas {
-            value,
-            expect: Expect::Version(_),
-            ..
-        } => value.len(),
-        Op::Cas {
-            value,
-            expect: Expect::Value(old),
-            ..
-        } => value.len().max(old.len()),
-        Op::Open | Op::Close | Op::Del { .. } => 0,
-    };
-    if longest <= VALUE_BYTES_MAX {
-        return Ok(());
-    }
-    let detail = format!("the value has {longest} bytes, the limit is {VALUE_BYTES_MAX}");
-    Err(Outcome::NotDone {
-        code: Code::TooLarge,
+    request.check().map_err(|(code, detail)| Outcome::NotDone {
+        code,
         retry_after_ms: 0,
         detail,
     })

@@ -9,7 +9,7 @@ use bytes::Bytes;
 /// A client's request. Its id stands in the frame's header and is echoed by every reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Time that the client still waits, in milliseconds from sending.
+    /// Time that the client still waits, in milliseconds from sending; 0: not said, the node takes its own default.
     pub deadline_ms: u32,
     /// The session of a write; zero for reads, status and OPEN's slot.
     pub session: SessionRef,
@@ -230,8 +230,13 @@ impl Request {
         if is_numbered != (self.number != 0) {
             return bad(if is_numbered { "no number" } else { "has a number" });
         }
-        if self.low > self.number {
-            return bad("the low mark is above the number");
+        let low_range = if is_numbered { 1..=self.number } else { 0..=0 };
+        if !low_range.contains(&self.low) {
+            return bad(if is_numbered {
+                "the low mark is not between 1 and the number"
+            } else {
+                "has a low mark"
+            });
         }
         Ok(())
     }
@@ -293,7 +298,8 @@ mod tests {
         // session, number, low, op, refused as
         let table = [
             (session, 1, 1, put(1, 0), None),
-            (session, 2, 0, put(KEY_BYTES_MAX, VALUE_BYTES_MAX), None),
+            (session, 2, 1, put(KEY_BYTES_MAX, VALUE_BYTES_MAX), None),
+            (session, 2, 0, put(1, 1), Some(Code::BadRequest)),
             (session, 1, 1, put(0, 1), Some(Code::BadRequest)),
             (session, 1, 1, put(KEY_BYTES_MAX + 1, 1), Some(Code::TooLarge)),
             (session, 1, 1, put(1, VALUE_BYTES_MAX + 1), Some(Code::TooLarge)),
@@ -304,6 +310,7 @@ mod tests {
             (unopened, 0, 0, Op::Open, None),
             (session, 0, 0, Op::Open, Some(Code::BadRequest)),
             (unopened, 1, 0, Op::Open, Some(Code::BadRequest)),
+            (unopened, 0, 1, Op::Open, Some(Code::BadRequest)),
             (session, 0, 0, Op::Close, None),
             (unopened, 0, 0, Op::Close, Some(Code::BadRequest)),
         ];
