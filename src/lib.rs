@@ -9,10 +9,12 @@
 //! * [`storage`]: the write-ahead log over a narrow door to files.
 //! * [`node`]: the event loop that gives the machine sockets, a disk and a clock.
 //! * [`client`]: one session with a cluster: retry, backoff, redirect, deadlines.
+//! * [`cluster`]: a cluster of processes on this machine, to play with, to test, and to break.
 //! * [`command`]: the one set of command definitions of command line, debug port and scripts.
 //! * [`workload`]: scripts, load, histories and their checking.
 
 pub mod client;
+pub mod cluster;
 pub mod command;
 pub mod kv;
 pub mod machine;

@@ -1,7 +1,7 @@
 //! The replica: the three roles of one node together, with time and with the rule that nothing is told before it is
 //! durable.
 //!
-//! It owns [`Acceptor`], [`Learner`] and, while it campaigns or leads, the proposer's [`Phase1`] or [`Leadership`],
+//! It owns [`Acceptor`], [`Learner`] and, while it campaigns or leads, the proposer's [`Phase1`] or `Leadership`,
 //! and routes messages between them and the peers. What waits for the disk waits in one queue of claims: a claim
 //! leaves when all records written before it are synced. Invariants:
 //! * D1. PREPARE, PROMISE, ACCEPTED and this node's own promise and votes wait for the sync of what they claim.

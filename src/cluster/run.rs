@@ -1,0 +1,183 @@
+//! `synod cluster`: a cluster to play with, until Ctrl-C.
+
+use super::chaos;
+use super::local::{ClusterError, LocalCluster, Options};
+use crate::units;
+use clap::Args;
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long the nodes have to find a leader: they meet, found the cluster and elect.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(20);
+/// One look at the nodes and at Ctrl-C.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Runs a cluster on this machine until Ctrl-C.
+#[derive(Args, Clone, Debug)]
+pub struct ClusterArgs {
+    /// How many nodes
+    #[arg(long, default_value_t = 3, env = "SYNOD_NODES", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub nodes: u16,
+
+    /// Port of node 1; the others follow, debug ports are 100 higher
+    #[arg(long, default_value_t = 7001, env = "SYNOD_BASE_PORT", value_parser = clap::value_parser!(u16).range(1..=65_000))]
+    pub base_port: u16,
+
+    /// Where the nodes keep their data [default: data/N-nodes]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Kills nodes and fails acceptors at random under a workload for so long, checks its history, and ends
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_positive_duration)]
+    pub chaos: Option<Duration>,
+
+    /// Seed of --chaos [default: drawn afresh, and printed]
+    #[arg(long, value_name = "N", requires = "chaos")]
+    pub seed: Option<u64>,
+
+    /// Further flags of every node, behind `--`
+    #[arg(last = true, value_name = "SYNODD FLAGS")]
+    pub flags: Vec<String>,
+}
+
+/// Runs the command; its exit code.
+pub fn run(args: &ClusterArgs) -> u8 {
+    let result = match args.chaos {
+        Some(duration) => chaos::run(args, duration),
+        None => play(args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("synod cluster: {error}");
+        match error {
+            ClusterError::PortTaken { .. } | ClusterError::CannotRun { .. } => 2,
+            _ => 5,
+        }
+    })
+}
+
+/// Counts Ctrl-C, SIGTERM and SIGHUP: once for a clean end, twice to kill. A handler writes a byte for each.
+pub(super) struct Interrupts {
+    reader: UnixStream,
+    count: usize,
+}
+
+impl Interrupts {
+    pub(super) fn listen() -> io::Result<Interrupts> {
+        let (reader, writer) = UnixStream::pair()?;
+        reader.set_nonblocking(true)?;
+        for signal in [
+            signal_hook::consts::SIGINT,
+            signal_hook::consts::SIGTERM,
+            signal_hook::consts::SIGHUP,
+        ] {
+            signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
+        }
+        Ok(Interrupts { reader, count: 0 })
+    }
+
+    /// How many came so far.
+    pub(super) fn count(&mut self) -> usize {
+        let mut bytes = [0; 16];
+        while let Ok(more @ 1..) = self.reader.read(&mut bytes) {
+            self.count += more;
+        }
+        self.count
+    }
+}
+
+/// The options of a cluster, as the flags say.
+pub(super) fn options(args: &ClusterArgs) -> Result<Options, ClusterError> {
+    let own = std::env::current_exe().map_err(ClusterError::Io)?;
+    let mut flags = vec!["--allow-faults".to_string()];
+    flags.extend(args.flags.iter().cloned());
+    Ok(Options {
+        nodes: args.nodes,
+        base_port: args.base_port,
+        data_dir: args
+            .data_dir
+            .clone()
+            .unwrap_or_else(|| PathBuf::from(format!("data/{}-nodes", args.nodes))),
+        synodd: own.with_file_name("synodd"),
+        flags,
+    })
+}
+
+fn play(args: &ClusterArgs) -> Result<u8, ClusterError> {
+    let mut interrupts = Interrupts::listen().map_err(ClusterError::Io)?;
+    let mut cluster = LocalCluster::start(options(args)?)?;
+    let mut log = LogPrinter::new();
+    let leader = cluster.wait_for_leader(LEADER_TIMEOUT, |id, line| log.print(id, line))?;
+    print_welcome(&cluster, leader).map_err(ClusterError::Io)?;
+    while interrupts.count() == 0 {
+        for (id, status) in cluster
+            .pump(LOOK, |id, line| log.print(id, line))
+            .map_err(ClusterError::Io)?
+        {
+            log.print(id, &format!("ended: {status}; the others go on while a majority lives"));
+        }
+        if cluster.ids().iter().all(|id| !cluster.is_running(*id)) {
+            eprintln!("all nodes have ended");
+            return Ok(1);
+        }
+    }
+    eprintln!("\nstopping {} nodes (Ctrl-C again kills them)", args.nodes);
+    let is_killed = || interrupts.count() > 1;
+    cluster
+        .stop(is_killed, |id, line| log.print(id, line))
+        .map_err(ClusterError::Io)?;
+    Ok(0)
+}
+
+fn print_welcome(cluster: &LocalCluster, leader: u16) -> io::Result<()> {
+    let out = &mut io::stdout().lock();
+    writeln!(out)?;
+    for id in cluster.ids() {
+        let role = if id == leader { "  leader" } else { "" };
+        writeln!(
+            out,
+            "node {id}  {}  debug {}{role}",
+            cluster.address(id),
+            cluster.debug_address(id)
+        )?;
+    }
+    let synod = std::env::args().next().unwrap_or_else(|| "synod".into());
+    // Commands work as they stand from where this was started, on any ports.
+    let endpoints = if cluster.endpoints() == crate::client::options::ENDPOINTS_DEFAULT {
+        String::new()
+    } else {
+        format!(" --endpoints {}", cluster.endpoints())
+    };
+    let debug = cluster.debug_address(leader);
+    writeln!(out, "\ntry, in another terminal:")?;
+    writeln!(out, "  {synod}{endpoints} put color blue")?;
+    writeln!(out, "  {synod}{endpoints} get color")?;
+    writeln!(out, "  echo status | nc -N {} {}", debug.ip(), debug.port())?;
+    writeln!(out, "Ctrl-C stops the cluster; its data stays.\n")?;
+    out.flush()
+}
+
+/// Log lines with the node in front, in its colour on a terminal.
+pub(super) struct LogPrinter {
+    is_coloured: bool,
+}
+
+impl LogPrinter {
+    pub(super) fn new() -> LogPrinter {
+        let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        LogPrinter {
+            is_coloured: io::stderr().is_terminal() && !is_refused,
+        }
+    }
+
+    pub(super) fn print(&mut self, id: u16, line: &str) {
+        const COLOURS: [u8; 6] = [36, 33, 35, 32, 34, 31];
+        if self.is_coloured {
+            let colour = COLOURS[usize::from(id - 1) % COLOURS.len()];
+            eprintln!("\x1b[{colour}mn{id}\x1b[0m {line}");
+        } else {
+            eprintln!("n{id} {line}");
+        }
+    }
+}
