@@ -9,20 +9,29 @@
 //!
 //! * [`machine`]: the machine. `operation`: one operation and the join of its attempts. [`outcome`]: how it ends.
 //! * `session`: numbers of writes and the lowest outstanding. `links`: endpoints, dialling, leader hints.
+//! * [`pool`]: the mio loop, `connection` its sockets. [`blocking`]: the client for programs.
 //! * [`backoff`]: full jitter and the retry budget. [`options`]: every timeout of the client, in one table.
 
 pub mod backoff;
+pub mod blocking;
+mod connection;
 mod links;
 pub mod machine;
 mod operation;
 pub mod options;
 pub mod outcome;
+pub mod pool;
 mod session;
 
 pub use machine::{ClientMachine, Effect, Input};
 pub use options::Options;
 pub use outcome::{Cause, End, Failure};
+pub use pool::{Completion, Pool};
 
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod shells_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
