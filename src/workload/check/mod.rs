@@ -5,7 +5,8 @@
 //! key by key. So each key is searched alone, first all with few steps, then those still open with ever more: one hard
 //! key does not hide an easy contradiction in another.
 //!
-//! * [`model`]: what operations mean. [`search`]: the search over one key. [`shrink`]: the smallest contradicting group.
+//! * [`model`]: what operations mean. [`zones`]: contradictions that are plain to see. [`search`]: the search for the rest.
+//! * [`shrink`]: the smallest contradicting group.
 //! * `timeline`: that group as a picture. `command`: `synod check`.
 //!
 //! Not here: how histories are written ([`super::history`]).
@@ -19,6 +20,7 @@ pub mod shrink;
 #[cfg(test)]
 mod tests;
 mod timeline;
+pub mod zones;
 
 pub use command::{CheckArgs, run};
 
@@ -85,6 +87,12 @@ pub fn check(history: &History, max_time: Duration) -> Verdict {
     let out_of_time = || begun.elapsed() >= max_time;
     let keys = model::split(history);
     let mut checked = count(history, keys.len());
+    for key in &keys {
+        if let Some(group) = zones::contradiction(&key.ops) {
+            let ops = shrink::reduced(&key.ops, &group);
+            return found(history, checked, key, &ops);
+        }
+    }
     let mut open: Vec<&KeyHistory> = keys.iter().collect();
     let mut steps = FIRST_STEPS;
     while !open.is_empty() && !out_of_time() {
@@ -99,11 +107,7 @@ pub fn check(history: &History, max_time: Duration) -> Verdict {
             match outcome {
                 Outcome::Linearizable => {}
                 Outcome::Undecided => still_open.push(key),
-                Outcome::Violation => {
-                    let begun = Instant::now();
-                    let violation = violation(history, key, &|| begun.elapsed() >= SHRINK_TIME);
-                    return Verdict::Violation(checked, Box::new(violation));
-                }
+                Outcome::Violation => return found(history, checked, key, &key.ops),
             }
         }
         open = still_open;
@@ -126,16 +130,23 @@ fn count(history: &History, keys: usize) -> Checked {
     }
 }
 
-fn violation(history: &History, key: &KeyHistory, out_of_time: &dyn Fn() -> bool) -> Violation {
-    let group = shrink::shrink(&key.ops, out_of_time);
+/// The verdict on a history with a key whose `ops`, all of them or a part, are a contradiction.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "bounds how long shrinking may take; the verdict does not hang on it"
+)]
+fn found(history: &History, checked: Checked, key: &KeyHistory, ops: &[model::Op]) -> Verdict {
+    let begun = Instant::now();
+    let group = shrink::shrink(ops, &|| begun.elapsed() >= SHRINK_TIME);
     let of = |origins: &[usize]| origins.iter().map(|at| history.operations[*at].clone()).collect();
-    Violation {
+    let violation = Violation {
         key: key.key.clone(),
         operations: key.ops.len(),
         needed: of(&group.needed),
         aside: of(&group.aside),
         minimal: group.minimal,
-    }
+    };
+    Verdict::Violation(checked, Box::new(violation))
 }
 
 impl Violation {

@@ -97,6 +97,15 @@ impl Step {
             Leave::Set(held) => held,
         }
     }
+
+    /// The value of the highest number in it.
+    pub fn highest(self) -> Held {
+        let needed = match self.need {
+            Need::Is(held) | Need::Not(held) => held,
+            Need::Any | Need::Never => ABSENT,
+        };
+        needed.max(self.leaves(ABSENT))
+    }
 }
 
 impl Op {

@@ -147,7 +147,11 @@ impl Search {
             "operations must come in the order of their calls"
         );
         let count = completed.len();
-        let values = values(ops);
+        let values = ops
+            .iter()
+            .map(|op| op.step.highest().0)
+            .max()
+            .map_or(1, |highest| highest as usize + 1);
         let mut search = Search {
             // The sentinel is at `count`: its next is the first operation.
             next: (1..=count).chain([0]).collect(),
@@ -440,21 +444,6 @@ impl Class {
     fn is_open(&self, earliest_end: u64) -> bool {
         self.calls.get(self.used).is_some_and(|call| *call <= earliest_end)
     }
-}
-
-/// One more than the highest number of a value.
-fn values(ops: &[Op]) -> usize {
-    let of = |op: &Op| {
-        let needed = match op.step.need {
-            Need::Is(held) | Need::Not(held) => held.0,
-            Need::Any | Need::Never => 0,
-        };
-        match op.step.leave {
-            Leave::Set(held) => needed.max(held.0),
-            Leave::Same => needed,
-        }
-    };
-    ops.iter().map(of).max().map_or(1, |highest| highest as usize + 1)
 }
 
 /// The unknown operations that could change anything, by what they do.

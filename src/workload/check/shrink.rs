@@ -31,6 +31,12 @@ pub fn shrink(ops: &[Op], out_of_time: &dyn Fn() -> bool) -> Group {
     group(&left, minimal)
 }
 
+/// The operations with only those at `kept` as they are, and all others made as weak as can be.
+pub fn reduced(ops: &[Op], kept: &[usize]) -> Vec<Op> {
+    let weaken = |(at, op): (usize, &Op)| if kept.contains(&at) { Some(*op) } else { op.opened() };
+    ops.iter().enumerate().filter_map(weaken).collect()
+}
+
 struct Question<'a> {
     out_of_time: &'a dyn Fn() -> bool,
 }
