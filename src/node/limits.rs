@@ -26,15 +26,14 @@ pub const SLOW_READER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a refused connection may take to fetch its last words.
 pub const LINGER: Duration = Duration::from_secs(1);
 
-/// Above so many bytes of answers that wait, a client is not read any more.
+/// Above so many bytes of encoded answers that wait, a client is not read any more, and its further answers wait as they
+/// are, sharing the store's bytes; they are encoded when there is room.
 pub const CLIENT_OUTPUT_HIGH_BYTES: usize = 1 << 20;
 /// Below so many it is read again.
 pub const CLIENT_OUTPUT_LOW_BYTES: usize = 256 * 1024;
-/// Above so many it is closed: it asks for more than it reads.
-pub const CLIENT_OUTPUT_MAX_BYTES: usize = 64 << 20;
 /// Above so many bytes of answers that wait for all clients together, none is read that has any waiting.
 pub const ALL_OUTPUT_HIGH_BYTES: usize = 512 << 20;
-/// Requests of one client that wait for their answers; at the bound it is not read until one is answered.
+/// Requests of one client whose answers were not encoded yet; at the bound it is not read until one is.
 pub const CLIENT_IN_FLIGHT_MAX: usize = 1024;
 
 /// Above so many bytes that wait for a peer, bulk (ACCEPT, CHOSEN, PROMISE, FORWARD) to it is thrown away: catch-up and

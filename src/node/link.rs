@@ -1,0 +1,270 @@
+//! One connection with what it is for: the roles that a connection takes, and when each must have got on.
+
+use super::connection::Connection;
+use super::debug;
+use super::limits::{
+    ALL_OUTPUT_HIGH_BYTES, CLIENT_IN_FLIGHT_MAX, CLIENT_OUTPUT_HIGH_BYTES, CLIENT_OUTPUT_LOW_BYTES, DIAL_HELLO_TIMEOUT,
+    DIAL_TIMEOUT, HELLO_TIMEOUT, LINGER, PING_EVERY, PING_TIMEOUT,
+};
+use crate::paxos::NodeId;
+use crate::time::Time;
+use crate::wire::Reply;
+use std::collections::{BTreeSet, VecDeque};
+
+/// What a connection is for.
+#[derive(Debug)]
+pub enum Role {
+    /// Accepted; has not said HELLO.
+    Fresh,
+    /// Accepted; a client.
+    Client {
+        /// Ids of its requests whose answers were not encoded yet.
+        in_flight: BTreeSet<u64>,
+        /// Answers that wait for room in the output, by request id. At most as many as are in flight.
+        answers: VecDeque<(u64, Reply)>,
+    },
+    /// Accepted from a peer: what it sends is read here.
+    From(NodeId),
+    /// Dialled to a peer; not connected yet.
+    Dialling(NodeId),
+    /// Dialled to a peer; HELLO was sent, its answer is awaited.
+    Greeting(NodeId),
+    /// Dialled to a peer, through its handshake: what goes to it is sent here.
+    To(NodeId),
+    /// Accepted on the debug port.
+    Debug(Box<debug::Session>),
+    /// Its last words are queued; whatever it still says is thrown away.
+    Closing,
+}
+
+/// A connection in its role.
+#[derive(Debug)]
+pub struct Link {
+    /// The bytes.
+    pub connection: Connection,
+    /// The purpose.
+    pub role: Role,
+    /// When the role was taken.
+    since: Time,
+    /// It is not read, because what waits for it is not taken.
+    pub paused: bool,
+    /// The other side sends no more; what it asked is still answered.
+    pub ended: bool,
+    /// When the present ping left, while it is unanswered.
+    pinged: Option<Time>,
+    next_ping: Time,
+    /// The deadline that stands in the loop's queue for this link.
+    pub armed: Option<Time>,
+}
+
+/// What a link that missed its deadline is told or done to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overdue {
+    /// It said no HELLO in time.
+    Hello,
+    /// A frame was not finished in time.
+    Frame,
+    /// It took none of what waits for it.
+    Output,
+    /// The dial was not connected, or not answered, in time.
+    Dial,
+    /// A ping is due.
+    Ping,
+    /// A ping was not answered.
+    HalfOpen,
+    /// It had its time to fetch its last words.
+    Linger,
+}
+
+impl Link {
+    /// A connection that takes up `role` now.
+    pub fn new(connection: Connection, role: Role, now: Time) -> Link {
+        Link {
+            connection,
+            role,
+            since: now,
+            paused: false,
+            ended: false,
+            pinged: None,
+            next_ping: now + PING_EVERY,
+            armed: None,
+        }
+    }
+
+    /// Takes up another role; its clocks begin anew.
+    pub fn become_role(&mut self, role: Role, now: Time) {
+        self.role = role;
+        self.since = now;
+        self.next_ping = now + PING_EVERY;
+    }
+
+    /// The peer at the other end, if it is one.
+    pub fn peer(&self) -> Option<NodeId> {
+        match self.role {
+            Role::From(peer) | Role::Dialling(peer) | Role::Greeting(peer) | Role::To(peer) => Some(peer),
+            Role::Fresh | Role::Client { .. } | Role::Debug(_) | Role::Closing => None,
+        }
+    }
+
+    /// Whether reading it must wait: it has too much in flight, or does not take what it is sent. `queued` is what
+    /// waits for all clients together.
+    pub fn must_pause(&self, queued: usize) -> bool {
+        let output = self.connection.output_len();
+        let high = if self.paused {
+            CLIENT_OUTPUT_LOW_BYTES
+        } else {
+            CLIENT_OUTPUT_HIGH_BYTES
+        };
+        match &self.role {
+            Role::Client { in_flight, .. } => {
+                in_flight.len() >= CLIENT_IN_FLIGHT_MAX
+                    || output > high
+                    || (queued > ALL_OUTPUT_HIGH_BYTES && output > 0)
+            }
+            Role::Debug(session) => session.is_waiting() || output > high,
+            _ => false,
+        }
+    }
+
+    /// Whether the connection has served its end: all that was asked is answered and written.
+    pub fn is_over(&self) -> bool {
+        let answered = match &self.role {
+            Role::Client { in_flight, .. } => self.ended && in_flight.is_empty() && !self.paused,
+            Role::Debug(session) => session.has_ended() || (self.ended && !session.is_waiting() && !self.paused),
+            _ => false,
+        };
+        answered && self.connection.output_len() == 0
+    }
+
+    /// When the link must have got on.
+    pub fn deadline(&self) -> Option<Time> {
+        let frame = if self.paused {
+            None
+        } else {
+            self.connection.frame_deadline()
+        };
+        let output = self.connection.output_deadline();
+        let own = match self.role {
+            Role::Fresh => return Some(self.since + HELLO_TIMEOUT),
+            Role::Closing => return Some(self.since + LINGER),
+            Role::Dialling(_) => return Some(self.since + DIAL_TIMEOUT),
+            Role::Greeting(_) => return Some(self.since + DIAL_HELLO_TIMEOUT),
+            Role::From(_) | Role::To(_) => Some(self.next_ping),
+            // A person types a line as slowly as they like.
+            Role::Debug(_) => return output,
+            Role::Client { .. } => None,
+        };
+        [own, frame, output].into_iter().flatten().min()
+    }
+
+    /// What is overdue at `now`, if anything.
+    pub fn overdue(&self, now: Time) -> Option<Overdue> {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return None;
+        }
+        match self.role {
+            Role::Fresh => return Some(Overdue::Hello),
+            Role::Closing => return Some(Overdue::Linger),
+            Role::Dialling(_) | Role::Greeting(_) => return Some(Overdue::Dial),
+            _ => {}
+        }
+        if self
+            .connection
+            .output_deadline()
+            .is_some_and(|deadline| deadline <= now)
+        {
+            return Some(Overdue::Output);
+        }
+        let is_peer = matches!(self.role, Role::From(_) | Role::To(_));
+        if is_peer && self.next_ping <= now {
+            let silent = |since: Time| now.since(since.max(self.connection.heard())) >= PING_TIMEOUT;
+            return Some(if self.pinged.is_some_and(silent) {
+                Overdue::HalfOpen
+            } else {
+                Overdue::Ping
+            });
+        }
+        Some(Overdue::Frame)
+    }
+
+    /// The next answer of a client that is to be encoded, if there is room for it.
+    pub fn next_answer(&mut self) -> Option<(u64, Reply)> {
+        let has_room = self.connection.output_len() <= CLIENT_OUTPUT_HIGH_BYTES;
+        let Role::Client { in_flight, answers } = &mut self.role else {
+            return None;
+        };
+        let (request, reply) = has_room.then(|| answers.pop_front())??;
+        in_flight.remove(&request);
+        Some((request, reply))
+    }
+
+    /// A ping was looked at; true if one shall be sent (none is on its way).
+    pub fn ping_due(&mut self, now: Time) -> bool {
+        self.next_ping = now + PING_EVERY;
+        let send = self.pinged.is_none();
+        self.pinged.get_or_insert(now);
+        send
+    }
+
+    /// The ping was answered.
+    pub fn ponged(&mut self) {
+        self.pinged = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::net::TcpStream;
+    use std::net;
+
+    fn link(role: Role) -> (Link, net::TcpStream) {
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let far = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (near, remote) = listener.accept().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let connection = Connection::new(TcpStream::from_std(near), remote, Time::ZERO);
+        (Link::new(connection, role, Time::ZERO), far)
+    }
+
+    #[test]
+    fn each_role_has_its_deadline() {
+        // role, deadline in ms, what is overdue then
+        for (role, ms, overdue) in [
+            (Role::Fresh, 5000, Overdue::Hello),
+            (Role::Dialling(NodeId(2)), 1000, Overdue::Dial),
+            (Role::Greeting(NodeId(2)), 2000, Overdue::Dial),
+            (Role::To(NodeId(2)), 1000, Overdue::Ping),
+            (Role::Closing, 1000, Overdue::Linger),
+        ] {
+            let (link, _far) = link(role);
+            assert_eq!(link.deadline(), Some(Time::from_millis(ms)), "{:?}", link.role);
+            assert_eq!(link.overdue(Time::from_millis(ms - 1)), None);
+            assert_eq!(link.overdue(Time::from_millis(ms)), Some(overdue));
+        }
+    }
+
+    #[test]
+    fn an_unanswered_ping_ends_a_half_open_link_and_an_answered_one_does_not() {
+        let (mut link, _far) = link(Role::To(NodeId(2)));
+        for ms in [1000, 2000, 3000] {
+            assert_eq!(link.overdue(Time::from_millis(ms)), Some(Overdue::Ping));
+            assert_eq!(link.ping_due(Time::from_millis(ms)), ms == 1000, "one at a time");
+        }
+        assert_eq!(link.overdue(Time::from_millis(4000)), Some(Overdue::HalfOpen));
+        link.ponged();
+        assert_eq!(link.overdue(Time::from_millis(4000)), Some(Overdue::Ping));
+    }
+
+    #[test]
+    fn a_client_with_too_much_in_flight_is_not_read() {
+        let in_flight = (0..CLIENT_IN_FLIGHT_MAX as u64).collect();
+        let answers = VecDeque::new();
+        let (mut link, _far) = link(Role::Client { in_flight, answers });
+        assert!(link.must_pause(0));
+        if let Role::Client { in_flight, .. } = &mut link.role {
+            in_flight.remove(&7);
+        }
+        assert!(!link.must_pause(0) && !link.must_pause(usize::MAX));
+    }
+}

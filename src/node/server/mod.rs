@@ -1,0 +1,459 @@
+//! The node's door: one `mio::Poll` with its sockets, edge-triggered and drained, and one queue of deadlines.
+//!
+//! A connection has a number that is never used again, which is its token in the poll, its key here and its name
+//! towards the machine; so a late event or a late reply cannot reach a newer connection. Invariants:
+//! * S1. A connection that may have unread bytes is in `ready`, or was paused and will be put there by what ends the
+//!   pause, or its socket will tell; likewise `dirty` for unwritten ones. No readiness is lost.
+//! * S2. While `ready`, `dirty` or `inputs` hold anything, the poll does not wait; when they are empty it does.
+//! * S3. Each connection's deadline stands in `timers` as the link last told it (`armed`).
+//! * S4. A link that goes away tells its peer's book-keeping exactly once ([`Server::detach`]).
+//!
+//! * `accept`: listeners and limits. `read`: what comes in, frame by frame. `handshake`: HELLO both ways.
+//! * `links`: dialling, pings, closing. `speak`: the [`Door`](super::door::Door). `lines`: the debug port.
+
+mod accept;
+mod handshake;
+mod lines;
+mod links;
+mod read;
+mod speak;
+#[cfg(test)]
+mod tests;
+
+use super::connection::Connection;
+use super::debug;
+use super::faults::Faults;
+use super::flags::{Config, DebugListen};
+use super::limits::{EVENTS_PER_POLL, POLLS_PER_GATHER};
+use super::link::{Link, Overdue, Role};
+use super::logging::Complaints;
+use super::metrics::{Gauges, Metrics};
+use super::peers::{Address, Peer};
+use super::ring::Ring;
+use super::signals::{self, Signals};
+use crate::machine::{Input, Machine};
+use crate::paxos::NodeId;
+use crate::time::Time;
+use crate::wire::Frame;
+use crate::wire::message::ErrorCode;
+use accept::Listeners;
+use bytes::Bytes;
+use mio::{Events, Poll, Token};
+use speak::Delayed;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+const LISTENER: Token = Token(0);
+const DEBUG_LISTENER: Token = Token(1);
+const SIGNALS: Token = Token(2);
+const PARENT: Token = Token(3);
+/// Numbers below are tokens of what is no connection.
+const FIRST_CONNECTION: u64 = 16;
+
+/// The sockets of one node.
+pub struct Server {
+    poll: Poll,
+    events: Events,
+    origin: Instant,
+    config: Config,
+    listeners: Listeners,
+    signals: Option<Signals>,
+    links: BTreeMap<u64, Link>,
+    next_number: u64,
+    /// Connections that have not said HELLO, oldest first.
+    fresh: BTreeSet<u64>,
+    clients: usize,
+    debug_links: usize,
+    /// Connections to be read in this turn, or in the next one without waiting.
+    ready: BTreeSet<u64>,
+    /// Connections with something to write that their socket may take.
+    dirty: BTreeSet<u64>,
+    /// Connections of the debug port that follow the ring.
+    followers: BTreeSet<u64>,
+    timers: BTreeSet<(Time, u64)>,
+    peers: BTreeMap<NodeId, Peer>,
+    /// Inputs for the machine that the next gather hands over.
+    inputs: Vec<Input>,
+    /// Bytes that wait to be written to all connections.
+    queued: usize,
+    /// Frames held back by an injected delay.
+    delayed: Delayed,
+    /// The last ACCEPT, encoded once for all peers.
+    encoded: Option<(Frame, Bytes)>,
+    faults: Faults,
+    ring: Ring,
+    metrics: Metrics,
+    complaints: Complaints,
+    chance: fastrand::Rng,
+    /// When a clean end was first asked for.
+    ending_since: Option<Time>,
+}
+
+/// Why the sockets could not be set up.
+#[derive(Debug)]
+pub enum ServerError {
+    /// An address cannot be listened on.
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The debug port would be open to other machines.
+    DebugNotLoopback {
+        /// The address.
+        address: String,
+    },
+    /// Standard input, which shall tell the launcher's death, is nothing that can be polled.
+    Parent(io::Error),
+    /// Anything else that the system refused.
+    System(io::Error),
+}
+
+impl Server {
+    /// Listens, and is ready to dial at the first gather.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the loop reads the clock, so that the machine need not"
+    )]
+    pub fn new(config: &Config) -> Result<Server, ServerError> {
+        let poll = Poll::new().map_err(ServerError::System)?;
+        let listeners = Listeners::open(config, poll.registry())?;
+        let others = config.members.iter().filter(|member| member.node != config.node);
+        let peers = others
+            .map(|member| {
+                (
+                    member.node,
+                    Peer::new(member.node, Address::new(&member.address), Time::ZERO),
+                )
+            })
+            .collect();
+        Ok(Server {
+            poll,
+            events: Events::with_capacity(EVENTS_PER_POLL),
+            origin: Instant::now(),
+            config: config.clone(),
+            listeners,
+            signals: None,
+            links: BTreeMap::new(),
+            next_number: FIRST_CONNECTION,
+            fresh: BTreeSet::new(),
+            clients: 0,
+            debug_links: 0,
+            ready: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            followers: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            peers,
+            inputs: Vec::new(),
+            queued: 0,
+            delayed: Delayed::default(),
+            encoded: None,
+            faults: Faults::default(),
+            ring: Ring::default(),
+            metrics: Metrics::default(),
+            complaints: Complaints::default(),
+            chance: fastrand::Rng::new(),
+            ending_since: None,
+        })
+    }
+
+    /// Takes SIGTERM and SIGINT, and watches the launcher if the flags say so. For the process, not for tests.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub fn take_signals(&mut self) -> Result<(), ServerError> {
+        let registry = self.poll.registry();
+        self.signals = Some(Signals::new(registry, SIGNALS).map_err(ServerError::System)?);
+        if self.config.exit_with_parent {
+            signals::watch_parent(registry, PARENT).map_err(ServerError::Parent)?;
+        }
+        Ok(())
+    }
+
+    /// The address of the port for peers and clients.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.listeners.local_address()
+    }
+
+    /// The address of the debug port, if it is on.
+    pub fn debug_address(&self) -> Option<SocketAddr> {
+        self.listeners.debug_address()
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Since when the node is ending, if it is.
+    pub fn ending_since(&self) -> Option<Time> {
+        self.ending_since
+    }
+
+    /// Asks for a clean end, as SIGTERM does.
+    pub fn end(&mut self, why: &str) {
+        if self.ending_since.is_none() {
+            log::info!("ending: {why}");
+            self.ending_since = Some(self.time());
+            self.inputs.push(Input::Shutdown);
+        }
+    }
+
+    /// Whether nothing waits to be written any more.
+    pub fn is_flushed(&self) -> bool {
+        self.queued == 0
+    }
+
+    fn time(&self) -> Time {
+        Time(u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn gauges(&self) -> Gauges {
+        let in_flight = |link: &Link| match &link.role {
+            Role::Client { in_flight, .. } => in_flight.len(),
+            _ => 0,
+        };
+        Gauges {
+            clients: self.clients,
+            fresh: self.fresh.len(),
+            peers: self.links.values().filter(|link| link.peer().is_some()).count(),
+            debug: self.debug_links,
+            output_bytes: self.queued,
+            in_flight: self.links.values().map(in_flight).sum(),
+        }
+    }
+
+    /// The whole of [`Door::gather`](super::door::Door::gather), but for handing over the inputs.
+    fn take_in(&mut self, machine: &Machine, wait: Option<Duration>) -> io::Result<()> {
+        self.metrics.turns += 1;
+        self.pause();
+        self.poll_all(wait)?;
+        let now = self.time();
+        self.accept_all(machine, now);
+        for number in std::mem::take(&mut self.ready) {
+            self.serve(number, machine, now);
+        }
+        self.on_timers(machine, now);
+        self.dial_all(now);
+        self.release_delayed(now);
+        self.faults.due(now, &mut self.inputs);
+        Ok(())
+    }
+
+    /// The fault `pause`: everything sleeps.
+    fn pause(&mut self) {
+        let now = self.time();
+        if let Some(span) = self.faults.pause(now) {
+            std::thread::sleep(span);
+        }
+    }
+
+    /// Polls until no full batch of events comes any more: what waited before this turn is known to it (T5 of turn.rs).
+    fn poll_all(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        let mut wait = self.wait(wait);
+        for _ in 0..POLLS_PER_GATHER {
+            match self.poll.poll(&mut self.events, wait) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            let ready: Vec<Ready> = self.events.iter().map(Ready::of).collect();
+            let is_full = ready.len() == EVENTS_PER_POLL;
+            ready.into_iter().for_each(|event| self.note(event));
+            if !is_full {
+                break;
+            }
+            wait = Some(Duration::ZERO);
+        }
+        Ok(())
+    }
+
+    /// How long the poll may wait (S2): the machine's `wait`, or until a deadline of our own.
+    fn wait(&self, wait: Option<Duration>) -> Option<Duration> {
+        let now = self.time();
+        let busy = !self.ready.is_empty() || !self.dirty.is_empty() || !self.inputs.is_empty();
+        if busy || self.listeners.is_ready(now) {
+            return Some(Duration::ZERO);
+        }
+        let own = [
+            self.timers.first().map(|(at, _)| *at),
+            self.peers.values().filter_map(Peer::dial_at).min(),
+            self.listeners.resumes_at(),
+            self.delayed.next(),
+            self.faults.deadline(),
+        ];
+        let own = own.into_iter().flatten().min().map(|at| at.since(now));
+        [wait, own].into_iter().flatten().min()
+    }
+
+    fn note(&mut self, event: Ready) {
+        match event.token {
+            LISTENER => self.listeners.note_ready(false),
+            DEBUG_LISTENER => self.listeners.note_ready(true),
+            SIGNALS => {
+                if self.signals.as_mut().is_some_and(|signals| signals.take() > 0) {
+                    self.end("SIGTERM or SIGINT");
+                }
+            }
+            PARENT if event.closed => self.end("the launcher is gone"),
+            PARENT => {}
+            Token(number) => {
+                let number = number as u64;
+                // An event of a connection that is gone already means nothing: its number is not used again.
+                let Some(link) = self.links.get_mut(&number) else {
+                    return;
+                };
+                link.connection.note_ready(event.readable, event.writable);
+                self.ready.insert(number);
+                if link.connection.may_write() {
+                    self.dirty.insert(number);
+                }
+            }
+        }
+    }
+
+    /// Takes up a connection that is registered under `number`.
+    fn add(&mut self, number: u64, connection: Connection, role: Role, now: Time) {
+        match role {
+            Role::Fresh => {
+                self.fresh.insert(number);
+            }
+            Role::Debug(_) => self.debug_links += 1,
+            _ => {}
+        }
+        self.links.insert(number, Link::new(connection, role, now));
+        self.arm(number);
+    }
+
+    fn take_number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    /// Puts the link's deadline into the queue (S3).
+    fn arm(&mut self, number: u64) {
+        let Some(link) = self.links.get_mut(&number) else {
+            return;
+        };
+        let deadline = link.deadline();
+        if deadline == link.armed {
+            return;
+        }
+        if let Some(old) = link.armed.take() {
+            self.timers.remove(&(old, number));
+        }
+        link.armed = deadline;
+        self.timers.extend(deadline.map(|at| (at, number)));
+    }
+
+    fn on_timers(&mut self, machine: &Machine, now: Time) {
+        let due: Vec<u64> = self
+            .timers
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .map(|(_, number)| *number)
+            .collect();
+        for number in due {
+            let overdue = self.links.get(&number).and_then(|link| link.overdue(now));
+            if let Some(overdue) = overdue {
+                self.on_overdue(number, overdue, machine, now);
+            }
+            self.arm(number);
+        }
+    }
+
+    fn on_overdue(&mut self, number: u64, overdue: Overdue, machine: &Machine, now: Time) {
+        match overdue {
+            Overdue::Hello => self.refuse_link(number, ErrorCode::TooSlow, "no HELLO in time", Some(machine), now),
+            Overdue::Frame => self.refuse_link(number, ErrorCode::TooSlow, "a frame not finished in time", None, now),
+            Overdue::Output => self.on_stuck(number, now),
+            Overdue::Dial => self.close(number, "no answer to the dial", now),
+            Overdue::Ping => self.ping(number, now),
+            Overdue::HalfOpen => self.close(number, "pings unanswered: half open", now),
+            Overdue::Linger => self.close(number, "", now),
+        }
+    }
+
+    /// The other side takes nothing of what waits for it: no last words would reach it.
+    fn on_stuck(&mut self, number: u64, now: Time) {
+        self.count_error(number, ErrorCode::SlowReader, "took nothing of what waits for it", now);
+        self.close(number, "", now);
+    }
+
+    /// Counts an error of a connection and says so in the log, unless its kind has said enough in this second.
+    fn count_error(&mut self, number: u64, code: ErrorCode, detail: &str, now: Time) {
+        self.metrics.error(code);
+        let Some(link) = self.links.get(&number) else { return };
+        let (remote, peer) = (link.connection.remote(), link.peer());
+        let who = match peer {
+            Some(peer) => format!("{peer} at {remote}"),
+            None => remote.to_string(),
+        };
+        self.complain(code.name(), now, &format!("{who}: {code}: {detail}"));
+    }
+
+    fn complain(&mut self, kind: &'static str, now: Time, line: &str) {
+        match self.complaints.may_say(kind, now) {
+            None => self.metrics.log_lines_held += 1,
+            Some(0) => log::warn!("{line}"),
+            Some(held) => log::warn!("{line} (and {held} more of this kind since the last line)"),
+        }
+    }
+}
+
+/// What the poll told of one token, kept while the loop's own state is changed.
+struct Ready {
+    token: Token,
+    readable: bool,
+    writable: bool,
+    closed: bool,
+}
+
+impl Ready {
+    fn of(event: &mio::event::Event) -> Ready {
+        Ready {
+            token: event.token(),
+            // A socket that failed or was closed is read once more to learn how.
+            readable: event.is_readable() || event.is_read_closed() || event.is_error(),
+            writable: event.is_writable() || event.is_write_closed() || event.is_error(),
+            closed: event.is_read_closed(),
+        }
+    }
+}
+
+impl std::fmt::Display for ServerError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ServerError::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            ServerError::DebugNotLoopback { address } => write!(
+                f,
+                "--debug-listen {address} is not loopback: whoever reaches it can read and write everything; say \
+                 --debug-allow-remote if you mean it"
+            ),
+            ServerError::Parent(source) => {
+                write!(f, "--exit-with-parent needs a pipe as standard input: {source}")
+            }
+            ServerError::System(source) => write!(f, "cannot set up the event loop: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for ServerError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ServerError::Listen { source, .. } | ServerError::Parent(source) | ServerError::System(source) => {
+                Some(source)
+            }
+            ServerError::DebugNotLoopback { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! What comes in: bytes into frames, frames into inputs, each judged by who may send it.
+
+use super::{Role, Server};
+use crate::machine::{Input, Machine, RequestId};
+use crate::node::connection::Fill;
+use crate::node::faults::Fate;
+use crate::node::limits::READ_BUDGET_BYTES;
+use crate::node::ring::{Summary, What};
+use crate::paxos::NodeId;
+use crate::time::Time;
+use crate::wire::frame::{self, FRAME_BYTES_MAX, FrameType, HELLO_BYTES_MAX, Header};
+use crate::wire::message::ErrorCode;
+use crate::wire::{Code, Frame, Outcome, Reply, Request, RequestOp, Served};
+use bytes::Bytes;
+
+impl Server {
+    /// Reads a connection until it would block, within this turn's budget, and takes every whole frame.
+    pub(super) fn serve(&mut self, number: u64, machine: &Machine, now: Time) {
+        let mut budget = READ_BUDGET_BYTES;
+        if !self.connected(number, machine, now) {
+            return;
+        }
+        // What was read before a pause comes first.
+        while self.take_whole(number, machine, now) {
+            let Some(link) = self.links.get_mut(&number) else {
+                return;
+            };
+            if !link.connection.may_read() || link.ended {
+                break;
+            }
+            if budget == 0 {
+                self.ready.insert(number);
+                break;
+            }
+            let (count, fill) = link.connection.fill(now, budget);
+            self.metrics.bytes_in += count as u64;
+            budget = budget.saturating_sub(count);
+            match fill {
+                Fill::Drained | Fill::Budget => {}
+                Fill::End => self.on_end(number, machine, now),
+                Fill::Failed(error) => {
+                    // What came before it failed may still be whole.
+                    self.take_whole(number, machine, now);
+                    self.close(number, &error.to_string(), now);
+                }
+            }
+        }
+        if self.links.get(&number).is_some_and(|link| link.is_over()) {
+            return self.close(number, "", now);
+        }
+        self.arm(number);
+    }
+
+    /// Takes what is whole. False if the connection is paused or on its way out: no more of it is read now.
+    fn take_whole(&mut self, number: u64, machine: &Machine, now: Time) -> bool {
+        match self.links.get(&number).map(|link| &link.role) {
+            None => false,
+            Some(Role::Closing) => {
+                self.discard(number);
+                true
+            }
+            Some(Role::Debug(_)) => self.take_lines(number, machine, now),
+            Some(_) => self.take_frames(number, machine, now),
+        }
+    }
+
+    fn take_frames(&mut self, number: u64, machine: &Machine, now: Time) -> bool {
+        loop {
+            let queued = self.queued;
+            let Some(link) = self.links.get_mut(&number) else {
+                return false;
+            };
+            if matches!(link.role, Role::Closing) {
+                return true;
+            }
+            link.paused = link.must_pause(queued);
+            if link.paused {
+                return false;
+            }
+            let is_fresh = matches!(link.role, Role::Fresh);
+            if is_fresh && frame::looks_like_text(&link.connection.input) {
+                self.answer_text(number, now);
+                return true;
+            }
+            let limit = if is_fresh { HELLO_BYTES_MAX } else { FRAME_BYTES_MAX };
+            match frame::next_frame(&mut link.connection.input, limit) {
+                Ok(Some((header, body))) => {
+                    link.connection.frame_taken();
+                    self.on_frame(number, header, body, machine, now);
+                }
+                Ok(None) => {
+                    let missing = bytes_missing(&link.connection.input);
+                    link.connection.settle(now, missing);
+                    return true;
+                }
+                Err(error) => {
+                    self.refuse_link(number, error.code(), &error.to_string(), Some(machine), now);
+                    return true;
+                }
+            }
+        }
+    }
+
+    fn discard(&mut self, number: u64) {
+        if let Some(link) = self.links.get_mut(&number) {
+            link.connection.discard_input();
+        }
+    }
+
+    /// The other side sends no more. A client may still want its answers; a peer's connection is of no use.
+    fn on_end(&mut self, number: u64, machine: &Machine, now: Time) {
+        let Some(link) = self.links.get_mut(&number) else {
+            return;
+        };
+        link.ended = true;
+        self.take_whole(number, machine, now);
+        let Some(link) = self.links.get_mut(&number) else {
+            return;
+        };
+        let has_rest = !link.paused && !link.connection.input.is_empty();
+        let has_words = link.connection.output_len() > 0;
+        let stays = match link.role {
+            Role::Client { .. } | Role::Debug(_) => !link.is_over(),
+            Role::Closing => has_words,
+            _ => false,
+        };
+        if has_rest && !matches!(link.role, Role::Debug(_) | Role::Closing) {
+            self.count_error(number, ErrorCode::BadBody, "the connection ended within a frame", now);
+            self.discard(number);
+        }
+        if !stays {
+            self.close(number, "closed by the other side", now);
+        }
+    }
+
+    /// Text on the binary port: one line that says where a person finds the other one.
+    fn answer_text(&mut self, number: u64, now: Time) {
+        self.metrics.text += 1;
+        let node = self.config.node.0;
+        let debug = match &self.config.debug {
+            super::DebugListen::At(address) => format!("the debug port for text is {address}"),
+            super::DebugListen::Off => "the debug port for text is off".to_string(),
+        };
+        let line = format!("ERR binary_port this is the binary port of synod node {node}; {debug}\n");
+        if let Some(link) = self.links.get(&number) {
+            let remote = link.connection.remote();
+            self.complain("text", now, &format!("{remote}: text on the binary port"));
+        }
+        self.last_words(number, Bytes::from(line), now);
+    }
+
+    fn on_frame(&mut self, number: u64, header: Header, body: Bytes, machine: &Machine, now: Time) {
+        let Some(link) = self.links.get(&number) else { return };
+        if !may_send(&link.role, header.frame_type) {
+            let detail = format!("{:?} may not be sent here now", header.frame_type);
+            return self.refuse_link(number, ErrorCode::NotAllowed, &detail, Some(machine), now);
+        }
+        let frame = match frame::decode(header, body) {
+            Ok(frame) => frame,
+            Err(error) => {
+                let detail = format!("{:?}: {error}", header.frame_type);
+                return self.refuse_link(number, error.code(), &detail, Some(machine), now);
+            }
+        };
+        self.metrics.frame_in(frame.name());
+        match frame {
+            Frame::Ping { nonce } => self.push_frame(number, 0, &Frame::Pong { nonce }),
+            Frame::Pong { .. } => self.links.get_mut(&number).into_iter().for_each(|link| link.ponged()),
+            Frame::Error { code, detail } => self.on_error_frame(number, code, &detail, now),
+            Frame::Hello(hello) => self.on_hello(number, hello, machine, now),
+            Frame::Request(request) => self.on_request(number, header.request_id, request, machine, now),
+            Frame::Paxos(_) | Frame::Roster { .. } | Frame::Forward { .. } | Frame::ForwardReply(_) => {
+                self.on_peer_frame(number, header.request_id, frame, now);
+            }
+            // No role may send it: refused above.
+            Frame::Reply(_) => {}
+        }
+    }
+
+    fn on_error_frame(&mut self, number: u64, code: ErrorCode, detail: &str, now: Time) {
+        let Some(link) = self.links.get(&number) else { return };
+        let remote = link.connection.remote();
+        let who = match link.peer() {
+            Some(peer) => format!("{peer} at {remote}"),
+            None => remote.to_string(),
+        };
+        // Words from outside go into the log quoted.
+        let line = format!("{who} refuses this node's connection: {code}: {detail:?}");
+        self.complain("refused_by", now, &line);
+        self.close(number, "", now);
+    }
+
+    fn on_request(&mut self, number: u64, request_id: u64, mut request: Request, machine: &Machine, now: Time) {
+        let id = RequestId {
+            connection: number,
+            request: request_id,
+        };
+        let Some(Role::Client { in_flight, .. }) = self.links.get_mut(&number).map(|link| &mut link.role) else {
+            return;
+        };
+        if !in_flight.insert(request_id) {
+            let detail = format!("request id {request_id} is in flight already");
+            return self.refuse_link(number, ErrorCode::NotAllowed, &detail, None, now);
+        }
+        self.ring.push(
+            now,
+            What::Request {
+                connection: number,
+                request: request_id,
+                name: op_name(&request),
+            },
+        );
+        if request.op == RequestOp::Status {
+            return self.answer(id, status_reply(self.status_json(machine, now).to_string()), now);
+        }
+        if let Err((code, detail)) = request.check() {
+            return self.answer(id, refusal(code, detail), now);
+        }
+        request.deadline_ms = request.deadline_ms.min(self.request_timeout_ms());
+        self.inputs.push(Input::Client { id, request });
+    }
+
+    /// `--request-timeout` as a deadline on the wire.
+    pub(super) fn request_timeout_ms(&self) -> u32 {
+        u32::try_from(self.config.request_timeout.as_millis()).unwrap_or(u32::MAX)
+    }
+
+    fn on_peer_frame(&mut self, number: u64, request_id: u64, frame: Frame, now: Time) {
+        let Some(Role::From(from)) = self.links.get(&number).map(|link| &link.role) else {
+            return;
+        };
+        let from = *from;
+        let summary = Summary::of(&frame, request_id);
+        let fate = self.faults.on_receive(now, from);
+        if fate == Fate::Drop {
+            self.metrics.frame_dropped(summary.name);
+            return self.ring.push(now, What::Dropped(from, summary, "fault"));
+        }
+        self.ring.push(now, What::From(from, summary));
+        let timeout_ms = self.request_timeout_ms();
+        let Some(input) = peer_input(from, request_id, frame, timeout_ms) else {
+            return;
+        };
+        match fate {
+            Fate::Delay(span) => self.delayed.hold_input(now + span, input),
+            Fate::Pass | Fate::Drop => self.inputs.push(input),
+        }
+    }
+}
+
+/// The input that a peer's frame is.
+fn peer_input(from: NodeId, relay: u64, frame: Frame, timeout_ms: u32) -> Option<Input> {
+    Some(match frame {
+        Frame::Paxos(message) => Input::Paxos { from, message },
+        Frame::Roster { founded, roster } => Input::Roster { from, founded, roster },
+        Frame::Forward { mut request, .. } => {
+            request.deadline_ms = request.deadline_ms.min(timeout_ms);
+            Input::Forward { from, relay, request }
+        }
+        Frame::ForwardReply(reply) => Input::ForwardReply { from, relay, reply },
+        _ => return None,
+    })
+}
+
+/// Whether the other side of a connection in this role may send such a frame now.
+fn may_send(role: &Role, frame: FrameType) -> bool {
+    let always = matches!(frame, FrameType::Ping | FrameType::Pong | FrameType::Error);
+    match role {
+        Role::Fresh => frame == FrameType::Hello,
+        Role::Client { .. } => always || frame == FrameType::Request,
+        // The dialler sends; the HELLO was first.
+        Role::From(_) => frame.allowed_from_node() && frame != FrameType::Hello,
+        Role::Greeting(_) => matches!(frame, FrameType::Hello | FrameType::Error),
+        Role::To(_) => always,
+        Role::Dialling(_) | Role::Debug(_) | Role::Closing => false,
+    }
+}
+
+/// Bytes that the frame at the front of `input` still needs; 0 if its length is not known yet. The length was checked.
+fn bytes_missing(input: &[u8]) -> usize {
+    match input.first_chunk() {
+        Some(length) => (8 + u32::from_be_bytes(*length) as usize).saturating_sub(input.len()),
+        None => 0,
+    }
+}
+
+fn op_name(request: &Request) -> &'static str {
+    match &request.op {
+        RequestOp::Write(op) => op.name(),
+        RequestOp::Get { .. } => "get",
+        RequestOp::GetStale { .. } => "get_stale",
+        RequestOp::Status => "status",
+    }
+}
+
+fn status_reply(json: String) -> Reply {
+    Reply {
+        outcome: Outcome::Done(Served::Status(json)),
+        leader: None,
+    }
+}
+
+fn refusal(code: Code, detail: String) -> Reply {
+    Reply {
+        outcome: Outcome::NotDone {
+            code,
+            retry_after_ms: 0,
+            detail,
+        },
+        leader: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_role_may_send_what_belongs_to_it() {
+        let client = Role::Client {
+            in_flight: Default::default(),
+            answers: Default::default(),
+        };
+        let peer = NodeId(2);
+        // role, may send, may not
+        let table: [(&Role, &[FrameType], &[FrameType]); 5] = [
+            (
+                &Role::Fresh,
+                &[FrameType::Hello],
+                &[FrameType::Request, FrameType::Ping, FrameType::Accept],
+            ),
+            (
+                &client,
+                &[FrameType::Request, FrameType::Ping, FrameType::Error],
+                &[
+                    FrameType::Hello,
+                    FrameType::Accept,
+                    FrameType::Forward,
+                    FrameType::Reply,
+                    FrameType::Roster,
+                ],
+            ),
+            (
+                &Role::From(peer),
+                &[
+                    FrameType::Accept,
+                    FrameType::Forward,
+                    FrameType::Roster,
+                    FrameType::Ping,
+                ],
+                &[FrameType::Hello, FrameType::Request, FrameType::Reply],
+            ),
+            (
+                &Role::Greeting(peer),
+                &[FrameType::Hello, FrameType::Error],
+                &[FrameType::Accept, FrameType::Pong],
+            ),
+            (
+                &Role::To(peer),
+                &[FrameType::Pong, FrameType::Ping],
+                &[FrameType::Accept, FrameType::Hello],
+            ),
+        ];
+        for (role, may, may_not) in table {
+            assert!(may.iter().all(|frame| may_send(role, *frame)), "{role:?}");
+            assert!(!may_not.iter().any(|frame| may_send(role, *frame)), "{role:?}");
+        }
+    }
+
+    #[test]
+    fn the_rest_of_a_frame_is_known_once_its_length_is() {
+        assert_eq!(bytes_missing(&[0, 0, 0]), 0);
+        assert_eq!(bytes_missing(&[0, 0, 0, 20]), 24);
+        assert_eq!(bytes_missing(&[0, 0, 0, 20, 9, 9]), 22);
+    }
+}

@@ -1,0 +1,297 @@
+//! What goes out: the node's side of the [`Door`].
+
+use super::{Role, Server};
+use crate::machine::{Input, Machine, RequestId};
+use crate::node::debug;
+use crate::node::door::Door;
+use crate::node::faults::Fate;
+use crate::node::limits::{DELAYED_FRAMES_MAX, PEER_BULK_MAX_BYTES, PEER_OUTPUT_MAX_BYTES};
+use crate::node::metrics::outcome_name;
+use crate::node::output::Flush;
+use crate::node::ring::{Summary, What};
+use crate::paxos::{Message, NodeId};
+use crate::time::Time;
+use crate::wire::message::ErrorCode;
+use crate::wire::{Frame, Reply, frame};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+/// Frames that an injected delay holds back, by the time at which they go on. At [`DELAYED_FRAMES_MAX`] the next one is
+/// lost, as on a network whose queue is full.
+#[derive(Debug, Default)]
+pub(super) struct Delayed {
+    frames: BTreeMap<(Time, u64), Held>,
+    count: u64,
+}
+
+#[derive(Debug)]
+enum Held {
+    In(Box<Input>),
+    Out(NodeId, Bytes),
+}
+
+impl Delayed {
+    pub(super) fn next(&self) -> Option<Time> {
+        self.frames.keys().next().map(|(at, _)| *at)
+    }
+
+    pub(super) fn hold_input(&mut self, at: Time, input: Input) {
+        self.hold(at, Held::In(Box::new(input)));
+    }
+
+    fn hold(&mut self, at: Time, held: Held) {
+        if self.frames.len() < DELAYED_FRAMES_MAX {
+            self.count += 1;
+            self.frames.insert((at, self.count), held);
+        }
+    }
+}
+
+impl Door for Server {
+    fn now(&mut self) -> Time {
+        self.time()
+    }
+
+    fn gather(&mut self, machine: &Machine, wait: Option<Duration>, inputs: &mut Vec<Input>) -> io::Result<()> {
+        self.take_in(machine, wait)?;
+        self.metrics.inputs += self.inputs.len() as u64;
+        inputs.append(&mut self.inputs);
+        Ok(())
+    }
+
+    fn send(&mut self, to: NodeId, request_id: u64, frame: Frame) {
+        let now = self.time();
+        let summary = Summary::of(&frame, request_id);
+        if let Some(why) = self.cannot_send(to, &frame) {
+            return self.drop_frame(now, to, summary, why);
+        }
+        match self.faults.on_send(now, to) {
+            Fate::Drop => self.drop_frame(now, to, summary, "fault"),
+            Fate::Delay(span) => {
+                let bytes = self.encode_once(request_id, frame);
+                self.delayed.hold(now + span, Held::Out(to, bytes));
+            }
+            Fate::Pass => {
+                self.ring.push(now, What::To(to, summary));
+                self.metrics.frame_out(summary.name);
+                let bytes = self.encode_once(request_id, frame);
+                self.push_to_peer(to, bytes);
+            }
+        }
+    }
+
+    fn reply(&mut self, id: RequestId, reply: Reply) {
+        let now = self.time();
+        self.answer(id, reply, now);
+    }
+
+    fn refuse(&mut self, peer: NodeId, code: ErrorCode, detail: &str) {
+        let now = self.time();
+        let Some(state) = self.peers.get(&peer) else { return };
+        for number in [state.incoming, state.outgoing].into_iter().flatten() {
+            self.refuse_link(number, code, detail, None, now);
+        }
+    }
+
+    fn flush(&mut self) {
+        let now = self.time();
+        self.feed_followers();
+        for number in std::mem::take(&mut self.dirty) {
+            self.flush_link(number, now);
+        }
+    }
+
+    fn before_sync(&mut self) {
+        let now = self.time();
+        let delay = self.faults.sync_delay(now);
+        if !delay.is_zero() {
+            std::thread::sleep(delay);
+        }
+    }
+
+    fn event(&mut self, at: Time, what: What) {
+        match &what {
+            What::Note(note) => log::info!("{note}"),
+            What::Synced { records, took, .. } => self.metrics.synced(*records, *took),
+            _ => {}
+        }
+        self.ring.push(at, what);
+    }
+}
+
+impl Server {
+    /// Why a frame to a peer is lost here and now, if it is.
+    fn cannot_send(&mut self, to: NodeId, frame: &Frame) -> Option<&'static str> {
+        let peer = self.peers.get(&to).filter(|peer| peer.is_up());
+        let link = peer
+            .and_then(|peer| peer.outgoing)
+            .and_then(|number| self.links.get(&number));
+        let Some(link) = link else { return Some("no link") };
+        // Catch-up brings bulk later; it must not pile up before heartbeats and votes.
+        let is_bulk = matches!(frame, Frame::Paxos(Message::Accept { .. } | Message::Chosen { .. }));
+        (is_bulk && link.connection.output_len() > PEER_BULK_MAX_BYTES).then_some("the peer is slow")
+    }
+
+    fn drop_frame(&mut self, now: Time, to: NodeId, summary: Summary, why: &'static str) {
+        self.metrics.frame_dropped(summary.name);
+        self.ring.push(now, What::Dropped(to, summary, why));
+    }
+
+    /// The bytes of a frame; an ACCEPT that goes to several peers, one behind the other, is encoded once.
+    fn encode_once(&mut self, request_id: u64, frame: Frame) -> Bytes {
+        if let Some((last, bytes)) = &self.encoded
+            && is_same_accept(last, &frame)
+        {
+            return bytes.clone();
+        }
+        let bytes = frame::encode_to_bytes(&frame, request_id);
+        if matches!(frame, Frame::Paxos(Message::Accept { .. })) {
+            self.encoded = Some((frame, bytes.clone()));
+        }
+        bytes
+    }
+
+    fn push_to_peer(&mut self, to: NodeId, bytes: Bytes) {
+        let Some(number) = self.peers.get(&to).and_then(|peer| peer.outgoing) else {
+            return;
+        };
+        self.push_bytes(number, bytes);
+        let waiting = self.links.get(&number).map_or(0, |link| link.connection.output_len());
+        if waiting > PEER_OUTPUT_MAX_BYTES {
+            let now = self.time();
+            self.count_error(number, ErrorCode::SlowReader, "its queue is full", now);
+            self.close(number, "its queue is full", now);
+        }
+    }
+
+    /// Lets go on what an injected delay has held back long enough.
+    pub(super) fn release_delayed(&mut self, now: Time) {
+        while self.delayed.next().is_some_and(|at| at <= now) {
+            match self.delayed.frames.pop_first() {
+                Some((_, Held::In(input))) => self.inputs.push(*input),
+                Some((_, Held::Out(to, bytes))) => {
+                    if self.peers.get(&to).is_some_and(|peer| peer.is_up()) {
+                        self.push_to_peer(to, bytes);
+                    }
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Queues the answer to one request of a client or of the debug port.
+    pub(super) fn answer(&mut self, id: RequestId, reply: Reply, now: Time) {
+        let RequestId { connection, request } = id;
+        self.metrics.reply(&reply);
+        let outcome = outcome_name(&reply);
+        self.ring.push(
+            now,
+            What::Reply {
+                connection,
+                request,
+                outcome,
+            },
+        );
+        match self.links.get_mut(&connection).map(|link| &mut link.role) {
+            Some(Role::Client { answers, .. }) => {
+                answers.push_back((request, reply));
+                self.encode_answers(connection);
+            }
+            Some(Role::Debug(session)) => {
+                let mut out = Vec::new();
+                debug::answer(session, request, &reply, &mut out);
+                self.push_bytes(connection, out.into());
+            }
+            _ => self.metrics.replies_dropped += 1,
+        }
+        self.resume(connection);
+    }
+
+    /// Encodes answers that wait, as long as there is room for them.
+    fn encode_answers(&mut self, number: u64) {
+        while let Some((request, reply)) = self.links.get_mut(&number).and_then(|link| link.next_answer()) {
+            self.push_frame(number, request, &Frame::Reply(reply));
+        }
+    }
+
+    /// Reads on where a pause has ended (S1).
+    fn resume(&mut self, number: u64) {
+        let queued = self.queued;
+        let Some(link) = self.links.get(&number) else { return };
+        if link.paused && !link.must_pause(queued) {
+            self.ready.insert(number);
+        }
+    }
+
+    fn flush_link(&mut self, number: u64, now: Time) {
+        let Some(link) = self.links.get_mut(&number) else {
+            return;
+        };
+        if !link.connection.may_write() {
+            return;
+        }
+        match link.connection.flush(now) {
+            Ok((written, flush)) => {
+                self.queued -= written;
+                self.metrics.bytes_out += written as u64;
+                self.on_flushed(number, flush, now);
+                self.arm(number);
+            }
+            Err(error) => self.close(number, &error.to_string(), now),
+        }
+    }
+
+    fn on_flushed(&mut self, number: u64, flush: Flush, now: Time) {
+        let Some(link) = self.links.get_mut(&number) else {
+            return;
+        };
+        match flush {
+            Flush::Budget => {
+                self.dirty.insert(number);
+            }
+            Flush::Empty if matches!(link.role, Role::Closing) => {
+                link.connection.shut_write();
+                if link.ended {
+                    return self.close(number, "", now);
+                }
+            }
+            Flush::Empty if link.is_over() => {
+                link.connection.shut_write();
+                return self.close(number, "", now);
+            }
+            Flush::Empty | Flush::Blocked => {}
+        }
+        self.encode_answers(number);
+        self.resume(number);
+    }
+}
+
+/// Whether two frames are one ACCEPT: then they are equal in every byte.
+fn is_same_accept(a: &Frame, b: &Frame) -> bool {
+    let (
+        Frame::Paxos(Message::Accept {
+            ballot,
+            config,
+            slot,
+            chosen_upto,
+            entry,
+        }),
+        Frame::Paxos(Message::Accept {
+            ballot: other_ballot,
+            config: other_config,
+            slot: other_slot,
+            chosen_upto: other_chosen_upto,
+            entry: other_entry,
+        }),
+    ) = (a, b)
+    else {
+        return false;
+    };
+    // One slot and ballot has one entry for ever (`rules.md` 9); the shared bytes make it sure without reading them.
+    let is_same_entry = entry.crc == other_entry.crc
+        && entry.body.as_ptr() == other_entry.body.as_ptr()
+        && entry.body.len() == other_entry.body.len();
+    is_same_entry && (ballot, config, slot, chosen_upto) == (other_ballot, other_config, other_slot, other_chosen_upto)
+}

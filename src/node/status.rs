@@ -1,0 +1,65 @@
+//! A node's status as JSON: what `json status` shows, and what any client gets by STATUS. The names are stable, and
+//! listed in `protocol.md`.
+
+use super::faults::Faults;
+use crate::machine::{Machine, Status};
+use crate::paxos::{Ballot, NodeId};
+use crate::time::Time;
+use serde_json::{Value, json};
+
+/// The status of the node that `machine` is. Ballots stand as `round.node`, and `null` for none.
+pub fn json(machine: &Machine, now: Time, faults: &Faults) -> Value {
+    let status = machine.status(now);
+    let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect::<Vec<u16>>();
+    json!({
+        "id": status.id.0,
+        "role": status.role,
+        "leader": status.leader.map(|node| node.0),
+        "ballot": ballot(status.ballot),
+        "promised": ballot(status.promised),
+        "used": ballot(status.used),
+        "first_open": status.first_open.0,
+        "chosen": status.chosen.0,
+        "applied": status.applied.0,
+        "revision": status.revision,
+        "digest": format!("{:016x}", status.digest),
+        "keys": status.keys,
+        "sessions": status.sessions,
+        "peers_up": ids(&status.peers_up),
+        "founded": status.founded,
+        "cluster_id": format!("{:016x}", status.cluster_id),
+        "waits_for": ids(&status.waits_for),
+        "voter": status.voter,
+        "voter_reason": status.voter_reason,
+        "acceptor_up": status.acceptor_up,
+        "has_quorum": status.has_quorum,
+        "open_slots": status.open_slots,
+        "open_bytes": status.open_bytes,
+        "queued_writes": status.queued_writes,
+        "queued_bytes": status.queued_bytes,
+        "waiting_reads": status.waiting_reads,
+        "relays": status.relays,
+        "free_bytes": status.free_bytes,
+        "faults": faults.names(),
+        "uptime_ms": millis(status.uptime),
+        "followers": followers(&status),
+    })
+}
+
+fn followers(status: &Status) -> Vec<Value> {
+    let rows = status.followers.iter();
+    rows.map(|(node, chosen, heard)| json!({ "id": node.0, "chosen": chosen.0, "heard_ms": millis(*heard) }))
+        .collect()
+}
+
+fn ballot(ballot: Ballot) -> Value {
+    if ballot == Ballot::ZERO {
+        Value::Null
+    } else {
+        Value::String(ballot.to_string())
+    }
+}
+
+fn millis(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,331 @@
+//! One turn of the loop: gather, decide, speak, sync, answer (`rules.md` 13).
+//!
+//! This file is all that stands between the pure machine and the world, and it is the same in the node and in a
+//! simulator: sockets and clock are behind a [`Door`], files behind the storage's `Files`. Invariants:
+//! * T1. What a turn appends is on disk before the machine hears of it, and before anything that claims it leaves:
+//!   [`Input::Synced`] follows the sync, and only its effects claim durability.
+//! * T2. Records made by `Synced` belong to the next turn, whose poll does not wait.
+//! * T3. A failed write or sync ends the loop: nothing is stepped, written or sent after it.
+//! * T4. The acceptor fails and restarts only between turns, with nothing unsynced (`rules.md` 14).
+//! * T5. A deadline is judged only after everything was read that had come before it (`rules.md` 12): a node that was
+//!   blocked, by its disk or by the scheduler, hears the signs of life that wait in its sockets first.
+//!
+//! Not here: what to do about any input (the machine), frames and handshakes (the door).
+
+use super::door::Door;
+use super::limits::FREE_SPACE_EVERY;
+use super::ring::What;
+use crate::machine::{Effect, Input, Machine};
+use crate::paxos::{Message, NodeId, Slot};
+use crate::storage::{Files, Storage, StorageError};
+use crate::time::Time;
+use crate::wire::{Frame, Record};
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+/// Turns of sync and answer that are made at once so that an acceptor's failure or restart finds nothing unsynced. Each
+/// is caused by the records of the one before, so more than a few in a row are only seen under load; then the failure
+/// waits for the next turn.
+const SETTLING_ROUNDS: usize = 4;
+/// Beside the bodies of its entries, a record takes fewer bytes than this.
+const RECORD_HEAD_BYTES: usize = 64;
+
+/// A machine and its disk, turned by whoever owns the door.
+pub struct Turn<F: Files> {
+    machine: Machine,
+    storage: Storage<F>,
+    inputs: Vec<Input>,
+    effects: Vec<Effect>,
+    /// Records that the next append takes.
+    records: Vec<Record>,
+    /// Records appended in this life.
+    appended: u64,
+    /// What the machine wants read from the disk; done at the end of the turn, answered in the next.
+    reads: Vec<Read>,
+    /// Failures and restarts of the acceptor that wait for the end of a turn.
+    held: VecDeque<Input>,
+    /// Most bytes that the machine proposes of its own in one turn.
+    proposal_bytes: u64,
+    free_space_at: Time,
+    finished: bool,
+}
+
+/// A reading that the machine asked for.
+enum Read {
+    Chosen {
+        to: NodeId,
+        first: Slot,
+        last: Slot,
+        bytes_max: usize,
+    },
+    Reread {
+        restart: bool,
+    },
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Another one may follow.
+    Go,
+    /// The machine has finished what a shutdown asks for.
+    Finished,
+}
+
+/// Why no further turn may follow. The process says so and ends, non-zero.
+#[derive(Debug)]
+pub enum Fatal {
+    /// The disk failed, or no longer holds what was synced.
+    Storage(StorageError),
+    /// The poll failed.
+    Poll(io::Error),
+    /// The machine cannot go on.
+    Halt(String),
+}
+
+impl<F: Files> Turn<F> {
+    /// The loop around a machine that has recovered every record of `storage` and was not started yet. Its leader
+    /// proposes at most `proposal_bytes` in one turn (the window of its settings).
+    pub fn new(machine: Machine, storage: Storage<F>, proposal_bytes: u64) -> Turn<F> {
+        Turn {
+            machine,
+            storage,
+            inputs: Vec::new(),
+            effects: Vec::new(),
+            records: Vec::new(),
+            appended: 0,
+            reads: Vec::new(),
+            held: VecDeque::new(),
+            proposal_bytes,
+            free_space_at: Time::ZERO,
+            finished: false,
+        }
+    }
+
+    /// The machine as the last turn left it.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Starts the machine; the first turn follows.
+    ///
+    /// # Errors
+    /// [`Fatal`], as in a turn.
+    pub fn start(&mut self, door: &mut impl Door) -> Result<(), Fatal> {
+        let now = door.now();
+        self.machine.start(now, &mut self.effects);
+        self.carry_out(now, door)
+    }
+
+    /// One turn.
+    ///
+    /// # Errors
+    /// [`Fatal`]: the loop must end.
+    pub fn run(&mut self, door: &mut impl Door) -> Result<Flow, Fatal> {
+        let now = self.gather(door)?;
+        self.decide(now, door)?;
+        door.flush(); // speak: messages that claim nothing about our disk
+        self.sync(door)?;
+        door.flush(); // answer: promises, votes, replies
+        self.settle(door)?;
+        self.read()?;
+        self.storage.prepare_ahead().map_err(Fatal::Storage)?;
+        Ok(if self.finished { Flow::Finished } else { Flow::Go })
+    }
+
+    /// Waits until something comes in or the machine's deadline comes, and takes all that came.
+    fn gather(&mut self, door: &mut impl Door) -> Result<Time, Fatal> {
+        let before = door.now();
+        let wait = self.wait(before);
+        let came = door.gather(&self.machine, wait, &mut self.inputs);
+        came.map_err(Fatal::Poll)?;
+        let now = door.now();
+        self.look_at_free_space(now)?;
+        Ok(now)
+    }
+
+    /// Tells the machine the free space now and then, and in every turn while it is short: the leader must stop to
+    /// propose before the log cannot take what it proposed (`rules.md` 26).
+    fn look_at_free_space(&mut self, now: Time) -> Result<(), Fatal> {
+        let bytes = self.storage.free_bytes().map_err(Fatal::Storage)?;
+        if now >= self.free_space_at || bytes < 2 * self.proposal_bytes {
+            self.free_space_at = now + FREE_SPACE_EVERY;
+            self.inputs.insert(0, Input::FreeSpace { bytes });
+        }
+        Ok(())
+    }
+
+    /// How long the poll may wait: not at all while records, answers of the disk or the acceptor's failure wait (T2).
+    fn wait(&self, now: Time) -> Option<Duration> {
+        if !self.records.is_empty() || !self.inputs.is_empty() || !self.held.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.machine.deadline().map(|deadline| deadline.since(now))
+    }
+
+    /// One step an input; then the deadline, as the inputs left it (T5).
+    fn decide(&mut self, now: Time, door: &mut impl Door) -> Result<(), Fatal> {
+        self.refuse_what_has_no_room()?;
+        let mut inputs = std::mem::take(&mut self.inputs);
+        for input in inputs.drain(..) {
+            match input {
+                Input::AcceptorDown | Input::AcceptorUp => self.held.push_back(input),
+                _ => self.machine.step(now, input, &mut self.effects),
+            }
+        }
+        self.inputs = inputs; // empty, with its memory
+        if self.machine.deadline().is_some_and(|deadline| deadline <= now) {
+            self.machine.step(now, Input::Deadline, &mut self.effects);
+        }
+        self.machine.step(now, Input::Gathered, &mut self.effects);
+        self.carry_out(now, door)
+    }
+
+    /// When the log cannot take this turn's entries, ACCEPTs and fetched entries are dropped as if they had been lost on
+    /// the way (`rules.md` 26). What is left is for promises and used ballots.
+    fn refuse_what_has_no_room(&mut self) -> Result<(), Fatal> {
+        let needed = self.inputs.iter().map(entry_bytes).sum();
+        if !self.storage.room_for(needed).map_err(Fatal::Storage)? {
+            self.inputs.retain(|input| entry_bytes(input) == 0);
+        }
+        Ok(())
+    }
+
+    /// One append and one sync of all that this turn wants on disk (T1); then what the machine makes of it, whose
+    /// records wait for the next turn (T2).
+    fn sync(&mut self, door: &mut impl Door) -> Result<(), Fatal> {
+        if self.records.is_empty() {
+            return Ok(());
+        }
+        let records = std::mem::take(&mut self.records);
+        let began = door.now();
+        door.before_sync();
+        self.storage.append(&records).map_err(Fatal::Storage)?;
+        self.storage.sync().map_err(Fatal::Storage)?;
+        self.appended += records.len() as u64;
+        let now = door.now();
+        let synced = What::Synced {
+            records: records.len(),
+            up_to: self.appended,
+            took: now.since(began),
+        };
+        door.event(now, synced);
+        let up_to = self.appended;
+        self.machine.step(now, Input::Synced { up_to }, &mut self.effects);
+        self.carry_out(now, door)
+    }
+
+    /// Between turns, with nothing unsynced, the acceptor fails or restarts (T4).
+    fn settle(&mut self, door: &mut impl Door) -> Result<(), Fatal> {
+        for _ in 0..SETTLING_ROUNDS {
+            if self.held.is_empty() {
+                return Ok(());
+            }
+            if self.records.is_empty() {
+                let now = door.now();
+                for input in std::mem::take(&mut self.held) {
+                    self.machine.step(now, input, &mut self.effects);
+                }
+                self.carry_out(now, door)?;
+            } else {
+                self.sync(door)?;
+            }
+            door.flush();
+        }
+        Ok(())
+    }
+
+    /// Reads what the machine asked for; it gets the answers in the next turn.
+    fn read(&mut self) -> Result<(), Fatal> {
+        for read in std::mem::take(&mut self.reads) {
+            let answer = match read {
+                Read::Chosen {
+                    to,
+                    first,
+                    last,
+                    bytes_max,
+                } => {
+                    let entries = self.storage.read_chosen(first, last, bytes_max);
+                    let entries = entries.map_err(Fatal::Storage)?;
+                    Input::ChosenRead { to, first, entries }
+                }
+                Read::Reread { restart } => {
+                    let (records, more) = self.storage.reread(restart).map_err(Fatal::Storage)?;
+                    Input::Reread { records, more }
+                }
+            };
+            self.inputs.push(answer);
+        }
+        Ok(())
+    }
+
+    /// Carries out effects in their order. Records are kept for the one append, readings for the end of the turn.
+    fn carry_out(&mut self, now: Time, door: &mut impl Door) -> Result<(), Fatal> {
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Append(record) => self.records.push(record),
+                Effect::Send { to, message } => door.send(to, 0, Frame::Paxos(message)),
+                Effect::SendRoster { to, founded, roster } => door.send(to, 0, Frame::Roster { founded, roster }),
+                Effect::Forward { to, relay, request } => {
+                    let principal = Vec::new();
+                    door.send(to, relay, Frame::Forward { principal, request });
+                }
+                Effect::ForwardReply { to, relay, reply } => door.send(to, relay, Frame::ForwardReply(reply)),
+                Effect::Reply { id, reply } => door.reply(id, reply),
+                Effect::ReadChosen {
+                    to,
+                    first,
+                    last,
+                    bytes_max,
+                } => self.reads.push(Read::Chosen {
+                    to,
+                    first,
+                    last,
+                    bytes_max,
+                }),
+                Effect::Reread { restart } => self.reads.push(Read::Reread { restart }),
+                Effect::Refuse { peer, code, detail } => door.refuse(peer, code, &detail),
+                Effect::Note(note) => door.event(now, What::Note(note)),
+                Effect::Halt { reason } => return Err(Fatal::Halt(reason)),
+                Effect::Finished => self.finished = true,
+            }
+        }
+        self.effects = effects; // empty, with its memory
+        Ok(())
+    }
+}
+
+/// Bytes that stepping `input` may append to the log, beside what is always small; 0 for what carries no entries.
+fn entry_bytes(input: &Input) -> usize {
+    match input {
+        Input::Paxos { message, .. } => match message {
+            Message::Accept { entry, .. } => entry.body.len() + RECORD_HEAD_BYTES,
+            Message::Chosen { entries, .. } => entries.iter().map(|entry| entry.body.len() + RECORD_HEAD_BYTES).sum(),
+            _ => 0,
+        },
+        _ => 0,
+    }
+}
+
+impl fmt::Display for Fatal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fatal::Storage(error) => write!(f, "the log cannot go on: {error}"),
+            Fatal::Poll(error) => write!(f, "the system's poll failed: {error}"),
+            Fatal::Halt(reason) => write!(f, "stopped rather than be wrong: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for Fatal {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Fatal::Storage(error) => Some(error),
+            Fatal::Poll(error) => Some(error),
+            Fatal::Halt(_) => None,
+        }
+    }
+}
