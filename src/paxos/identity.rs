@@ -1,6 +1,6 @@
 //! Who a node is on disk: incarnations and starts, and whose votes therefore count (`rules.md` 2).
 
-use super::NodeId;
+use super::{Ballot, NodeId, Slot};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -47,12 +47,17 @@ impl fmt::Display for Start {
 
 /// Which lives of which nodes this node knows, and therefore whose votes count (`rules.md` 2).
 ///
-/// Invariant V1: a vote counts only if its voter's incarnation is durable here, and no voter names a newer one.
+/// Invariants:
+/// * V1. A vote counts only if its voter's incarnation is durable here, and no voter names a newer one.
+/// * V2. A voter that shows less than it voted for has lost its memory: no vote of that incarnation counts again.
 #[derive(Debug)]
 pub struct Lives {
     own: Voter,
     known: BTreeMap<NodeId, Incarnation>,
     newest: BTreeMap<NodeId, u32>,
+    /// V2: the highest vote that this node, leading, saw of each voter: at which ballot, up to which slot.
+    highest_votes: BTreeMap<NodeId, (Ballot, Slot)>,
+    forgetful: BTreeMap<NodeId, Incarnation>,
 }
 
 impl Lives {
@@ -68,6 +73,8 @@ impl Lives {
             },
             known,
             newest,
+            highest_votes: BTreeMap::new(),
+            forgetful: BTreeMap::new(),
         }
     }
 
@@ -98,10 +105,29 @@ impl Lives {
             }
         }
         self.known.get(&from) == Some(&voter.incarnation)
+            && self.forgetful.get(&from) != Some(&voter.incarnation)
             && self
                 .newest
                 .get(&from)
                 .is_none_or(|newest| voter.incarnation.generation >= *newest)
+    }
+
+    /// Notes that `from` accepted slots up to `slot` at `ballot`, and said so.
+    pub fn note_vote(&mut self, from: NodeId, ballot: Ballot, slot: Slot) {
+        let highest = self.highest_votes.entry(from).or_default();
+        *highest = (*highest).max((ballot, slot));
+    }
+
+    /// The highest vote seen of `node`.
+    pub fn highest_vote(&self, node: NodeId) -> Option<(Ballot, Slot)> {
+        self.highest_votes.get(&node).copied()
+    }
+
+    /// V2: `node` showed less than it voted for.
+    pub fn note_forgetful(&mut self, node: NodeId) {
+        if let Some(incarnation) = self.known.get(&node) {
+            self.forgetful.insert(node, *incarnation);
+        }
     }
 
     fn raise(&mut self, node: NodeId, generation: u32) -> bool {

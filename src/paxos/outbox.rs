@@ -120,6 +120,15 @@ pub enum Note {
         /// Why it is taken as lost.
         reason: &'static str,
     },
+    /// A peer's promise shows less than it voted for: its votes do not count any more.
+    Forgetful {
+        /// Who.
+        node: NodeId,
+        /// At which ballot it voted.
+        ballot: Ballot,
+        /// For which slot.
+        slot: Slot,
+    },
     /// The acceptor failed (fault injection).
     AcceptorFailed,
     /// The acceptor is back; it has read its state from the disk.
@@ -232,6 +241,10 @@ impl fmt::Display for Note {
                 )
             }
             Note::LeaderLost { leader, reason } => write!(f, "leader {leader} lost: {reason}"),
+            Note::Forgetful { node, ballot, slot } => write!(
+                f,
+                "{node} lost its memory: it voted for slot={slot} at ballot={ballot} and does not show it; its votes are dropped"
+            ),
             Note::AcceptorFailed => write!(f, "acceptor failed"),
             Note::AcceptorRestarted { promised, accepted } => {
                 write!(f, "acceptor restarted, promised={promised} accepted={accepted}")

@@ -112,6 +112,18 @@ impl Phase1 {
         self.whole
     }
 
+    /// Whether the whole promise of `node` shows that it accepted `slot` at `ballot`, or knows what was chosen there.
+    pub fn remembers(&self, node: NodeId, ballot: Ballot, slot: Slot) -> bool {
+        let parts = self.parts.get(&node).map(Vec::as_slice).unwrap_or_default();
+        let reported = parts
+            .iter()
+            .flat_map(|part| &part.accepted)
+            .find(|accepted| accepted.slot == slot);
+        slot < self.from_slot
+            || parts.iter().any(|part| slot <= part.chosen_upto)
+            || reported.is_some_and(|accepted| accepted.chosen || accepted.ballot >= ballot)
+    }
+
     /// R2: joins the whole promises by the highest-ballot rule.
     pub fn found(&self, members: &Membership) -> Found {
         let mut found = Found::default();

@@ -401,6 +401,9 @@ impl World {
                 Effect::Refuse { .. } => {}
                 Effect::Note(note) => {
                     self.tell(|| format!("{id} {note}"));
+                    // Nobody loses a disk in this world: whoever is told to be forgetful is accused wrongly.
+                    let is_accusation = matches!(note, Note::Paxos(synod::paxos::Note::Forgetful { .. }));
+                    assert!(!is_accusation, "{id} {note}");
                     self.notes.push((self.now, id, note));
                 }
                 Effect::Halt { reason } => panic!("{id} halts: {reason}"),

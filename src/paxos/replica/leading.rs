@@ -174,6 +174,9 @@ impl Replica {
         }
         if let Role::Leading(leading) = &mut self.role {
             leading.heard.hear(from, now);
+            // Only what was proposed can have been voted for, whatever the message says.
+            self.lives
+                .note_vote(from, ballot, last.min(leading.lead.next_slot.prev()));
         }
         self.add_votes(now, from, first, last, out);
     }

@@ -162,10 +162,13 @@ impl Replica {
 
     /// Accepts and has it written if that is news. False: no vote may be given.
     pub(super) fn accept(&mut self, ballot: Ballot, slot: Slot, entry: &Entry, out: &mut Outbox) -> bool {
-        if self.learner.knows(slot) {
-            // Chosen, and said so in every promise: a vote for it adds nothing to remember but the promise. Writing it
-            // would only let an old leader's entry stand behind the chosen one in the log.
-            return self.learner.entry(slot).is_none_or(|chosen| chosen == entry) && self.promise(ballot, out);
+        if self.learner.knows(slot) && self.learner.entry(slot).is_some_and(|chosen| chosen != entry) {
+            return false; // an old leader's late words; its entry must not stand behind the chosen one in the log
+        }
+        if slot <= self.learner.chosen_upto() {
+            // Chosen, and said so in every promise: beside the promise and the watermark nothing is to be remembered.
+            self.record_chosen_upto(out);
+            return self.promise(ballot, out);
         }
         if !self.has_room {
             return false;
