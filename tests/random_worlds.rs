@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use synod::kv::{Answer, Done, Op, SessionRef};
 use synod::machine::{Input, RequestId};
-use synod::paxos::{NodeId, Slot};
-use synod::wire::{Outcome, Request, RequestOp, Served};
+use synod::paxos::{Ballot, Message, NodeId, Slot};
+use synod::wire::{Code, Outcome, Request, RequestOp, Served};
 use world::{Weather, World};
 
 /// A client with one key of its own, which it alone writes: 1, 2, 3, …, with reads between.
@@ -260,4 +260,67 @@ fn a_cluster_of_three_elects_and_serves_at_once() {
         "no leader within 2 s"
     );
     let _ = NodeId(1);
+}
+
+/// The leader's own acceptor is down and its ACCEPT is lost: a quorum of promises knows nothing of the slot, and the next
+/// ballot of the same leader gives the slot to another write. The first client must hear so, and not wait for ever.
+#[test]
+fn a_write_that_no_promise_knows_of_is_told_unknown_when_its_leader_goes_on() {
+    let mut world = World::new(3, 1, |_| {});
+    assert!(world.run_until(Duration::from_secs(2), |world| world.leader().is_some()));
+    let leader = world.leader().expect("just seen");
+    let others: Vec<NodeId> = world.ids().into_iter().filter(|id| *id != leader).collect();
+    world.input(leader, Input::AcceptorDown);
+    world.run_for(Duration::from_millis(5));
+    others.iter().for_each(|other| world.cut(leader, *other));
+    let open = |id| Request {
+        deadline_ms: 5000,
+        session: SessionRef { id, opened: Slot::ZERO },
+        number: 0,
+        low: 0,
+        op: RequestOp::Write(Op::Open),
+    };
+    let (first, second) = (
+        RequestId {
+            connection: 1,
+            request: 1,
+        },
+        RequestId {
+            connection: 2,
+            request: 1,
+        },
+    );
+    world.request(leader, first, open(1));
+    world.run_for(Duration::from_millis(20));
+    world.heal();
+    // Refused, the leader asks whether it may go on, and may: at a higher ballot, before the lost ACCEPT is sent again.
+    let ballot = world.machine(leader).expect("up").status(world.now).ballot;
+    let promised = Ballot {
+        round: ballot.round + 1,
+        node: others[0],
+    };
+    let nack = Message::Nack { ballot, promised };
+    world.input(
+        leader,
+        Input::Paxos {
+            from: others[0],
+            message: nack,
+        },
+    );
+    world.run_for(Duration::from_millis(20));
+    assert!(
+        world.machine(leader).expect("up").status(world.now).ballot > promised,
+        "it leads at a higher ballot"
+    );
+    world.request(leader, second, open(2));
+    world.run_for(Duration::from_secs(2));
+    let outcome_of = |id| {
+        world
+            .replies
+            .iter()
+            .find(|(_, of, _)| *of == id)
+            .map(|(_, _, reply)| &reply.outcome)
+    };
+    assert_eq!(outcome_of(first), Some(&Outcome::Unknown { code: Code::LeaderLost }));
+    assert!(matches!(outcome_of(second), Some(Outcome::Done(_))));
 }

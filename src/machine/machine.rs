@@ -530,14 +530,14 @@ impl Machine {
         }
     }
 
-    /// A new ballot of the same leader: writes that phase 1 kept go on, the others are unknown (`rules.md` 10).
+    /// A new ballot of the same leader: writes that phase 1 kept go on, the others are unknown (`rules.md` 10). Also those
+    /// of slots behind all that phase 1 found: these slots are free again, and the next batch takes the first of them.
     fn keep_or_give_up(&mut self, effects: &mut Vec<Effect>) {
         self.reads.begin_anew();
         let lost: Vec<Slot> = self
             .proposed
             .iter()
             .filter(|(slot, proposed)| self.replica.open_entry(**slot) != Some(&proposed.entry))
-            .filter(|(slot, _)| **slot <= self.replica.recovery_upto())
             .map(|(slot, _)| *slot)
             .collect();
         for slot in lost {
