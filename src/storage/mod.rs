@@ -99,6 +99,7 @@ impl<Fs: Files> Storage<Fs> {
         };
         let wal = Wal::open(files.clone(), identity.log_id, options.segment_bytes)?;
         identity.begin_start(rng.u64(..));
+        // Its sync of the directory also covers the names that an earlier life may have made and not synced.
         identity.write(&files)?;
         Ok((Storage { wal, _lock: lock }, identity))
     }

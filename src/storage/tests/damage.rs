@@ -79,6 +79,13 @@ fn a_tail_torn_at_any_byte_of_the_last_unit_is_cut_off_and_the_log_goes_on() {
             let (mut storage, _, mut records) = open(&copy).unwrap();
             let expected = if is_whole { log().concat() } else { kept.clone() };
             assert_eq!(records, expected, "zeros in {torn:?} of {last:?}");
+            let crashed = copy.fork();
+            crashed.crash();
+            let left = &crashed.contents(&name).unwrap()[last.start as usize..];
+            assert!(
+                is_whole || left.iter().all(|&byte| byte == 0),
+                "nothing of a torn unit is left to be misread"
+            );
             storage.append(&[accepted(9, 20)]).unwrap();
             storage.sync().unwrap();
             drop(storage);
