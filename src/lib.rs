@@ -23,5 +23,6 @@ pub mod paxos;
 pub mod storage;
 pub mod time;
 pub mod units;
+pub mod version;
 pub mod wire;
 pub mod workload;

@@ -8,6 +8,7 @@ use crate::command::AcceptorFailures;
 use crate::machine::Settings;
 use crate::paxos::NodeId;
 use crate::units;
+use crate::version::VERSION;
 use clap::Parser;
 use std::fmt;
 use std::path::PathBuf;
@@ -35,7 +36,7 @@ Every flag can be given by its variable instead; the flag wins.";
 
 /// One node of a Synod cluster.
 #[derive(Parser, Debug, Clone)]
-#[command(name = "synodd", version, about, after_help = EXIT_CODES, max_term_width = 120)]
+#[command(name = "synodd", version = VERSION.as_str(), about, after_help = EXIT_CODES, max_term_width = 120)]
 pub struct Flags {
     /// This node's id, 1..=65535, one of those in --cluster
     #[arg(long, env = "SYNOD_ID", value_parser = clap::value_parser!(u16).range(1..))]

@@ -72,6 +72,8 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub const DELAYED_FRAMES_MAX: usize = 65_536;
 /// Log lines of one kind of refusal in one second; more are counted, and the count is told with the next line.
 pub const COMPLAINTS_PER_SECOND: u32 = 5;
+/// The same refusal of the same node is logged again after so long.
+pub const COMPLAINT_REPEATED_AFTER: Duration = Duration::from_secs(30);
 /// A clean end takes no longer.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the machine is told the free space of the disk.

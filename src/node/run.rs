@@ -124,6 +124,7 @@ impl Node {
         loop {
             self.server.flush();
             if self.server.is_flushed() || self.server.now() >= until {
+                self.turn.finish(&mut self.server)?;
                 log::info!("ended");
                 return Ok(());
             }

@@ -4,9 +4,15 @@ use mio::net::UnixStream;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use signal_hook::low_level::pipe;
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Exit code of a process that got a second signal to end.
+pub const EXIT_SECOND_SIGNAL: i32 = 130;
 
 /// The read end of what the signal handlers write to.
 #[derive(Debug)]
@@ -15,14 +21,19 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes SIGTERM and SIGINT from now on, and registers for them under `token`.
+    /// Takes SIGTERM and SIGINT from now on, and registers for them under `token`. The second one ends the process at
+    /// once with [`EXIT_SECOND_SIGNAL`], in its handler, also while the loop is blocked by a disk.
     ///
     /// # Errors
     /// What the system says.
     pub fn new(registry: &Registry, token: Token) -> io::Result<Signals> {
         let (near, far) = std::os::unix::net::UnixStream::pair()?;
         near.set_nonblocking(true)?;
+        let is_second = Arc::new(AtomicBool::new(false));
         for signal in [SIGTERM, SIGINT] {
+            // In this order: the first signal finds the flag down, and puts it up.
+            flag::register_conditional_shutdown(signal, EXIT_SECOND_SIGNAL, Arc::clone(&is_second))?;
+            flag::register(signal, Arc::clone(&is_second))?;
             pipe::register(signal, far.try_clone()?)?;
         }
         let mut stream = UnixStream::from_std(near);

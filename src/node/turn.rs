@@ -135,6 +135,14 @@ impl<F: Files> Turn<F> {
         Ok(if self.finished { Flow::Finished } else { Flow::Go })
     }
 
+    /// Syncs what the last turn left to the next one that does not come.
+    ///
+    /// # Errors
+    /// [`Fatal`], as in a turn.
+    pub fn finish(&mut self, door: &mut impl Door) -> Result<(), Fatal> {
+        self.sync(door)
+    }
+
     /// Waits until something comes in or the machine's deadline comes, and takes all that came.
     fn gather(&mut self, door: &mut impl Door) -> Result<Time, Fatal> {
         let before = door.now();

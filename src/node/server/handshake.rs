@@ -6,10 +6,14 @@ use crate::node::peers::DialEnd;
 use crate::node::ring::What;
 use crate::paxos::NodeId;
 use crate::time::Time;
+use crate::wire::frame::FrameType;
 use crate::wire::message::ErrorCode;
 use crate::wire::{Frame, Hello, HelloKind};
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
+
+/// Where the type stands in a frame.
+const TYPE_AT: usize = 8;
 
 impl Server {
     /// A HELLO, from whichever side. Its version was checked when it was decoded.
@@ -56,7 +60,7 @@ impl Server {
         let HelloKind::Node(node) = &hello.kind else { return };
         let from = node.node;
         if let Err((code, detail)) = self.judge(from, &hello, machine) {
-            return self.refuse_link(number, code, &detail, Some(machine), now);
+            return self.refuse_peer(number, from, code, &detail, machine, now);
         }
         // What it says of the peer's earlier life is what was known before this HELLO is taken in.
         self.push_frame(number, 0, &Frame::Hello(machine.hello_to(Some(from))));
@@ -65,14 +69,23 @@ impl Server {
         self.inputs.push(Input::Hello { from, hello });
         let older = self.peers.get_mut(&from).and_then(|peer| peer.incoming.replace(number));
         if let Some(older) = older {
-            self.refuse_link(
-                older,
-                ErrorCode::Replaced,
-                "a newer connection of the same node",
-                None,
-                now,
-            );
+            self.metrics.error(ErrorCode::Replaced);
+            let detail = "a newer connection of the same node";
+            self.refuse_quietly(older, ErrorCode::Replaced, detail, None, now);
         }
+    }
+
+    /// A node that may not join dials again and again: the log says so now and then, not each time.
+    fn refuse_peer(&mut self, number: u64, from: NodeId, code: ErrorCode, detail: &str, machine: &Machine, now: Time) {
+        self.metrics.error(code);
+        let remote = self.links.get(&number).map(|link| link.connection.remote());
+        if let Some(remote) = remote
+            && self.complaints.may_repeat(code.name(), from, now)
+        {
+            let line = format!("{from} at {remote} is refused: {code}: {detail}");
+            self.complain(code.name(), now, &line);
+        }
+        self.refuse_quietly(number, code, detail, Some(machine), now);
     }
 
     /// The answer to our own HELLO, from the node that was dialled as `peer`.
@@ -91,11 +104,21 @@ impl Server {
             return self.refuse_link(number, code, &detail, None, now);
         }
         self.inputs.push(Input::Hello { from, hello });
+        if self.is_refused(number) {
+            // The ERROR behind the HELLO closes the connection; what the HELLO tells still counts.
+            return;
+        }
         self.inputs.push(Input::LinkUp { peer });
         self.become_role(number, Role::To(peer), now);
         self.peers.get_mut(&peer).into_iter().for_each(|peer| peer.came_up(now));
         self.ring.push(now, What::LinkUp(peer));
         log::info!("link to {peer} up");
+    }
+
+    /// Whether an ERROR stands next in what came in: an acceptor that refuses sends it together with its HELLO.
+    fn is_refused(&self, number: u64) -> bool {
+        let input = self.links.get(&number).map(|link| &link.connection.input);
+        input.and_then(|input| input.get(TYPE_AT)) == Some(&FrameType::Error.byte())
     }
 
     fn judge(&self, from: NodeId, hello: &Hello, machine: &Machine) -> Result<(), (ErrorCode, String)> {

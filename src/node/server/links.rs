@@ -49,13 +49,21 @@ impl Server {
         machine: Option<&Machine>,
         now: Time,
     ) {
+        self.count_error(number, code, detail, now);
+        self.refuse_quietly(number, code, detail, machine, now);
+    }
+
+    /// The same for what was counted already, and logged if it was worth a line.
+    pub(super) fn refuse_quietly(
+        &mut self,
+        number: u64,
+        code: ErrorCode,
+        detail: &str,
+        machine: Option<&Machine>,
+        now: Time,
+    ) {
         let Some(link) = self.links.get(&number) else { return };
         let is_fresh = matches!(link.role, Role::Fresh);
-        if code == ErrorCode::Replaced {
-            self.metrics.error(code);
-        } else {
-            self.count_error(number, code, detail, now);
-        }
         let mut words = Vec::new();
         if let Some(machine) = machine.filter(|_| is_fresh) {
             frame::encode(&Frame::Hello(machine.hello_to(None)), 0, &mut words);

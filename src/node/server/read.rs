@@ -179,14 +179,16 @@ impl Server {
 
     fn on_error_frame(&mut self, number: u64, code: ErrorCode, detail: &str, now: Time) {
         let Some(link) = self.links.get(&number) else { return };
-        let remote = link.connection.remote();
-        let who = match link.peer() {
+        let (remote, peer) = (link.connection.remote(), link.peer());
+        let who = match peer {
             Some(peer) => format!("{peer} at {remote}"),
             None => remote.to_string(),
         };
-        // Words from outside go into the log quoted.
-        let line = format!("{who} refuses this node's connection: {code}: {detail:?}");
-        self.complain("refused_by", now, &line);
+        if peer.is_none_or(|peer| self.complaints.may_repeat(code.name(), peer, now)) {
+            // Words from outside go into the log quoted.
+            let line = format!("{who} refuses this node's connection: {code}: {detail:?}");
+            self.complain("refused_by", now, &line);
+        }
         self.close(number, "", now);
     }
 
