@@ -1,3 +1,7 @@
 //! The client and its tools.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    synod::cli::main()
+}

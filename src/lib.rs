@@ -10,9 +10,11 @@
 //! * [`node`]: the event loop that gives the machine sockets, a disk and a clock.
 //! * [`client`]: one session with a cluster: retry, backoff, redirect, deadlines.
 //! * [`cluster`]: a cluster of processes on this machine, to play with, to test, and to break.
+//! * [`cli`]: the `synod` command: flags, exit codes, one module a subcommand.
 //! * [`command`]: the one set of command definitions of command line, debug port and scripts.
 //! * [`workload`]: scripts, load, histories and their checking.
 
+pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod command;

@@ -1,6 +1,7 @@
 //! Every timeout and bound of the client, in one table.
 
 use crate::kv::session::IDLE_EXPIRY_MS;
+use std::io;
 use std::time::Duration;
 
 /// Where the nodes of a local cluster stand, and what the tools use if nothing else is said.
@@ -73,9 +74,11 @@ impl Options {
     ///
     /// # Errors
     /// The system's source of randomness failed.
-    pub fn random() -> Result<Options, getrandom::Error> {
+    pub fn random() -> io::Result<Options> {
+        let no_randomness = |error| io::Error::other(format!("the system gives no randomness: {error}"));
         let mut session_id = [0; 16];
-        getrandom::fill(&mut session_id)?;
-        Ok(Options::new(getrandom::u64()?, u128::from_be_bytes(session_id)))
+        getrandom::fill(&mut session_id).map_err(no_randomness)?;
+        let seed = getrandom::u64().map_err(no_randomness)?;
+        Ok(Options::new(seed, u128::from_be_bytes(session_id)))
     }
 }

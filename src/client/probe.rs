@@ -1,0 +1,73 @@
+//! Who answers at an address: one handshake, and no more.
+
+use crate::wire::frame::{self, HELLO_BYTES_MAX};
+use crate::wire::hello::{FEATURES, NodeHello, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN};
+use crate::wire::{Frame, Hello, HelloKind};
+use bytes::BytesMut;
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+/// What the node at `address` says of itself. Each step of the way may take `timeout`.
+///
+/// # Errors
+/// Nobody answers there (the error of the socket), or not as a node does (`InvalidData`).
+pub fn hello(address: &str, timeout: Duration) -> io::Result<NodeHello> {
+    let mut stream = dial(address, timeout)?;
+    let hello = Hello {
+        version_min: PROTOCOL_VERSION_MIN,
+        version_max: PROTOCOL_VERSION_MAX,
+        features: FEATURES,
+        kind: HelloKind::Client,
+        cluster_name: String::new(),
+        cluster_id: 0,
+    };
+    let mut out = Vec::new();
+    frame::encode(&Frame::Hello(hello), 0, &mut out);
+    stream.write_all(&out)?;
+    let (mut inbox, mut scratch) = (BytesMut::new(), [0; HELLO_BYTES_MAX]);
+    loop {
+        let whole = frame::next_frame(&mut inbox, HELLO_BYTES_MAX).map_err(|error| garbled(&error.to_string()))?;
+        if let Some((header, body)) = whole {
+            return match frame::decode(header, body).map_err(|error| garbled(&error.to_string()))? {
+                Frame::Hello(Hello {
+                    kind: HelloKind::Node(node),
+                    ..
+                }) => Ok(node),
+                Frame::Error { code, detail } => Err(garbled(&format!("it said {code}: {detail}"))),
+                frame => Err(garbled(&format!("it said {}", frame.name()))),
+            };
+        }
+        match stream.read(&mut scratch)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => inbox.extend_from_slice(&scratch[..count]),
+        }
+    }
+}
+
+/// Dials the first address of the name that answers, with `timeout` for each and for every later read and write.
+///
+/// # Errors
+/// That of the last address.
+pub fn dial(address: &str, timeout: Duration) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, timeout) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(timeout))?;
+                stream.set_write_timeout(Some(timeout))?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn garbled(why: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("not a node of this protocol: {why}"),
+    )
+}
