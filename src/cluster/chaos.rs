@@ -227,6 +227,8 @@ fn report(deeds: &Deeds, summary: &Value, history: &Path) -> u8 {
             file: history.to_path_buf(),
             max_time: CHECK_TIME,
             svg: None,
+            edn: false,
+            jsonl: false,
         },
         false,
     );

@@ -111,6 +111,8 @@ pub struct History {
 pub enum LineError {
     /// No JSON, or no object. Carries the parser's words.
     NotAnObject(String),
+    /// No EDN. Carries the parser's words.
+    NotEdn(String),
     /// A field is missing.
     Missing(&'static str),
     /// A field holds what it may not.
@@ -210,15 +212,22 @@ impl Event {
     /// # Errors
     /// Those of `out`.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let line = json!({
+        writeln!(out, "{}", self.object(Some(self.time)))
+    }
+
+    /// The event as a JSON object, with `time` where there is one.
+    pub(super) fn object(&self, time: Option<u64>) -> Value {
+        let mut object = json!({
             "process": self.process,
             "type": self.kind.name(),
             "f": self.function.name(),
             "key": self.key,
             "value": self.value,
-            "time": self.time,
         });
-        writeln!(out, "{line}")
+        if let Some(time) = time {
+            object["time"] = Value::from(time);
+        }
+        object
     }
 }
 
@@ -312,25 +321,38 @@ impl Pairing {
     }
 }
 
-/// Reads a history.
+/// An event with its time, if its line has one.
+pub(super) type Timed = (Event, Option<u64>);
+
+/// Reads a history of JSON lines.
 ///
 /// # Errors
 /// [`ReadError::Malformed`] with the numbers of its bad lines; an I/O error as it is.
 pub fn read(input: impl BufRead) -> Result<History, ReadError> {
+    pair_up(json_lines(input))
+}
+
+/// Puts numbered lines together into a history. Lines that are no client's (`None`) are left out.
+pub(super) fn pair_up(
+    lines: impl Iterator<Item = io::Result<(u64, Result<Option<Timed>, LineError>)>>,
+) -> Result<History, ReadError> {
     let mut pairing = Pairing::default();
+    for_each(lines, |line, (event, time)| pairing.add(line, event, time))?;
+    Ok(pairing.finish())
+}
+
+/// Hands every client's event to `take`, and gathers the bad lines.
+pub(super) fn for_each(
+    lines: impl Iterator<Item = io::Result<(u64, Result<Option<Timed>, LineError>)>>,
+    mut take: impl FnMut(u64, Timed) -> Result<(), LineError>,
+) -> Result<(), ReadError> {
     let mut bad = Malformed {
         lines: Vec::new(),
         count: 0,
     };
-    for (number, line) in (1..).zip(input.split(b'\n')) {
-        let line = line.map_err(ReadError::Io)?;
-        if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        let outcome = parse_line(&line).and_then(|parsed| match parsed {
-            Some((event, time)) => pairing.add(number, event, time),
-            None => Ok(()),
-        });
+    for line in lines {
+        let (number, event) = line.map_err(ReadError::Io)?;
+        let outcome = event.and_then(|event| event.map_or(Ok(()), |timed| take(number, timed)));
         if let Err(error) = outcome {
             bad.add(number, error);
         }
@@ -338,14 +360,27 @@ pub fn read(input: impl BufRead) -> Result<History, ReadError> {
     if bad.count > 0 {
         return Err(ReadError::Malformed(bad));
     }
-    Ok(pairing.finish())
+    Ok(())
 }
 
-/// The event of a line and its time, if it has one. None: a line of Jepsen's nemesis, which is no client.
-fn parse_line(line: &[u8]) -> Result<Option<(Event, Option<u64>)>, LineError> {
-    let parsed: Value = serde_json::from_slice(line).map_err(|error| LineError::NotAnObject(error.to_string()))?;
-    let Value::Object(mut object) = parsed else {
-        return Err(LineError::NotAnObject("it is JSON, but no object".to_owned()));
+/// The lines of a file, with their numbers from 1; empty ones are left out.
+pub(super) fn json_lines(
+    input: impl BufRead,
+) -> impl Iterator<Item = io::Result<(u64, Result<Option<Timed>, LineError>)>> {
+    let numbered = (1..).zip(input.split(b'\n'));
+    let filled = numbered.filter(|(_, line)| !line.as_ref().is_ok_and(|line| line.trim_ascii().is_empty()));
+    filled.map(|(number, line)| Ok((number, parse_line(&line?))))
+}
+
+fn parse_line(line: &[u8]) -> Result<Option<Timed>, LineError> {
+    let parsed = serde_json::from_slice(line).map_err(|error| LineError::NotAnObject(error.to_string()))?;
+    parse(parsed)
+}
+
+/// The event that an object stands for. None: one of Jepsen's nemesis, which is no client.
+pub(super) fn parse(value: Value) -> Result<Option<Timed>, LineError> {
+    let Value::Object(mut object) = value else {
+        return Err(LineError::NotAnObject("it is a value of another kind".to_owned()));
     };
     let mut take = |name| object.remove(name);
     let process = take("process").ok_or(LineError::Missing("process"))?;
@@ -367,20 +402,18 @@ fn parse_line(line: &[u8]) -> Result<Option<(Event, Option<u64>)>, LineError> {
         .ok_or_else(|| field("f", "put, get, delete or cas", &function))?;
     let key = take("key").ok_or(LineError::Missing("key"))?;
     let value = take("value").unwrap_or(Value::Null);
-    let time = match take("time") {
-        None => None,
-        Some(time) => Some(
-            time.as_u64()
-                .ok_or_else(|| field("time", "nanoseconds from 0, a whole number", &time))?,
-        ),
+    let nanoseconds = |time: Value| {
+        let whole = time.as_u64();
+        whole.ok_or_else(|| field("time", "nanoseconds from 0, a whole number", &time))
     };
+    let time = take("time").map(nanoseconds).transpose()?;
     let event = Event {
         process,
         kind,
         function,
         key,
         value,
-        time: 0,
+        time: time.unwrap_or(0),
     };
     Ok(Some((event, time)))
 }
@@ -414,6 +447,7 @@ impl fmt::Display for LineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LineError::NotAnObject(why) => write!(f, "not a JSON object: {why}"),
+            LineError::NotEdn(why) => write!(f, "not EDN: {why}"),
             LineError::Missing(name) => write!(f, "the field \"{name}\" is missing"),
             LineError::Field { name, expected, found } => write!(f, "\"{name}\" must be {expected}, and is {found}"),
             LineError::StillOpen { since } => write!(f, "the process has an operation open since line {since}"),
@@ -522,7 +556,7 @@ mod tests {
                 "nonsense",
                 LineError::NotAnObject("expected ident at line 1 column 2".into()),
             ),
-            ("[]", LineError::NotAnObject("it is JSON, but no object".into())),
+            ("[]", LineError::NotAnObject("it is a value of another kind".into())),
             (r#"{"type":"ok"}"#, LineError::Missing("process")),
             (
                 r#"{"process":1,"type":"ok","f":"get","time":3}"#,

@@ -1,7 +1,8 @@
-//! `synod check`: reads a history, says whether it is linearizable.
+//! `synod check`: reads a history, says whether it is linearizable, or converts it.
 
+use super::edn;
 use super::{Verdict, check, timeline};
-use crate::workload::history::{self, History, ReadError};
+use crate::workload::history::{History, ReadError};
 use clap::Args;
 use serde_json::{Value, json};
 use std::fs::File;
@@ -9,7 +10,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Exit code: linearizable.
+/// Exit code: linearizable, or converted.
 const LINEARIZABLE: u8 = 0;
 /// Exit code: not linearizable.
 const VIOLATION: u8 = 1;
@@ -22,7 +23,7 @@ const MALFORMED: u8 = 6;
 
 /// Check that a history is linearizable (exit 0), or show why it is not (exit 1)
 ///
-/// Reads what `synod run --history` writes: JSON lines. Exit 4: undecided within --max-time. Exit 6: the
+/// Reads what `synod run --history` writes: JSON lines, or Jepsen's EDN. Exit 4: undecided within --max-time. Exit 6: the
 /// input is no history; its bad lines are named.
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
@@ -34,6 +35,12 @@ pub struct CheckArgs {
     /// Draw the contradiction, if there is one, as a picture
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
+    /// Do not check: write the history to stdout as EDN
+    #[arg(long, conflicts_with_all = ["jsonl", "svg"])]
+    pub edn: bool,
+    /// Do not check: write the history to stdout as JSON lines
+    #[arg(long, conflicts_with_all = ["edn", "svg"])]
+    pub jsonl: bool,
 }
 
 /// Runs `synod check`; returns the exit code. `as_json`: the verdict as one JSON object on one line.
@@ -44,11 +51,20 @@ pub fn run(args: &CheckArgs, as_json: bool) -> u8 {
     };
     let done = match input {
         Err(error) => Err(ReadError::Io(error)),
-        Ok(input) => history::read(input),
+        Ok(input) if args.edn => return convert(&args.file, edn::to_edn(input, io::stdout().lock())),
+        Ok(input) if args.jsonl => return convert(&args.file, edn::to_jsonl(input, io::stdout().lock())),
+        Ok(input) => edn::read_either(input),
     };
     match done {
         Ok(history) => judge(&history, args, as_json),
         Err(error) => refuse(&args.file, &error),
+    }
+}
+
+fn convert(file: &Path, done: Result<(), ReadError>) -> u8 {
+    match done {
+        Ok(()) => LINEARIZABLE,
+        Err(error) => refuse(file, &error),
     }
 }
 
@@ -125,4 +141,49 @@ fn object(verdict: &Verdict) -> Value {
         Verdict::Undecided(..) => object["open"] = more,
     }
     object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_says_how_it_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("history");
+        let svg = directory.path().join("out.svg");
+        let put = r#"{"process":0,"type":"invoke","f":"put","key":"k","value":1,"time":1}
+{"process":0,"type":"ok","f":"put","key":"k","value":1,"time":2}
+{"process":0,"type":"invoke","f":"get","key":"k","value":null,"time":3}
+"#;
+        let got = |value| {
+            format!("{put}{{\"process\":0,\"type\":\"ok\",\"f\":\"get\",\"key\":\"k\",\"value\":{value},\"time\":4}}")
+        };
+        let args = |max_time| CheckArgs {
+            file: file.clone(),
+            max_time: Duration::from_secs(max_time),
+            svg: Some(svg.clone()),
+            edn: false,
+            jsonl: false,
+        };
+        let table = [
+            ("", 60, LINEARIZABLE),
+            (&got(1), 60, LINEARIZABLE),
+            (&got(1), 0, UNDECIDED),
+            (&format!("{put}nonsense"), 60, MALFORMED),
+            ("{:process 0}", 60, MALFORMED),
+        ];
+        for (text, max_time, code) in table {
+            std::fs::write(&file, text).unwrap();
+            for as_json in [false, true] {
+                assert_eq!(run(&args(max_time), as_json), code, "{text}");
+            }
+            assert!(!svg.exists());
+        }
+        std::fs::write(&file, got(2)).unwrap();
+        assert_eq!(run(&args(60), false), VIOLATION);
+        assert!(std::fs::read_to_string(&svg).unwrap().ends_with("</svg>\n"));
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(run(&args(60), false), FILE);
+    }
 }

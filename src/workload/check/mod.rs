@@ -8,12 +8,14 @@
 //! * [`model`]: what operations mean. [`zones`]: contradictions that are plain to see. [`search`]: the search for the rest.
 //! * [`shrink`]: the smallest contradicting group.
 //! * `timeline`: that group as a picture. `command`: `synod check`.
+//! * [`edn`]: Jepsen's other form of a history.
 //!
 //! Not here: how histories are written ([`super::history`]).
 
 #[cfg(test)]
 mod brute;
 mod command;
+pub mod edn;
 pub mod model;
 pub mod search;
 pub mod shrink;

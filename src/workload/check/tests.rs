@@ -258,7 +258,7 @@ fn weakened(history: &History, violation: &Violation) -> Vec<Operation> {
 #[test]
 fn zones_never_see_a_contradiction_that_is_none() {
     let mut seen = 0;
-    for seed in 0..20_000 {
+    for seed in 0..8_000 {
         let history = random_small(&mut fastrand::Rng::with_seed(seed));
         let keys = model::split(&history);
         if let Some(group) = zones::contradiction(&keys[0].ops) {
@@ -279,7 +279,7 @@ fn zones_never_see_a_contradiction_that_is_none() {
             );
         }
     }
-    assert!(seen > 1_000, "only {seen} contradictions were plain to see");
+    assert!(seen > 500, "only {seen} contradictions were plain to see");
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn a_stale_read_on_one_crowded_key_is_found_at_once() {
 fn it_agrees_with_brute_force_on_thousands_of_small_histories() {
     let base = 20_000;
     let (mut linearizable, mut not) = (0, 0);
-    for seed in base..base + 20_000 {
+    for seed in base..base + 8_000 {
         let history = random_small(&mut fastrand::Rng::with_seed(seed));
         let expected = brute::is_linearizable(&history.operations);
         *(if expected { &mut linearizable } else { &mut not }) += 1;
@@ -326,7 +326,7 @@ fn it_agrees_with_brute_force_on_thousands_of_small_histories() {
         }
     }
     assert!(
-        linearizable > 2_000 && not > 2_000,
+        linearizable > 1_000 && not > 1_000,
         "{linearizable} linearizable, {not} not: too one-sided"
     );
 }
