@@ -158,15 +158,30 @@ impl Replica {
             return;
         };
         phase.resend_at = now + self.config.timing.heartbeat * 2;
-        let message = Message::Prepare {
-            ballot: phase.ballot,
-            attempt: phase.attempt,
-            config: self.config.membership.number,
-            from_slot: phase.from_slot,
-        };
-        let own = self.config.node;
-        for node in phase.missing(&self.config.membership).filter(|node| *node != own) {
-            out.send(node, message.clone());
+        let missing: Vec<NodeId> = phase.missing(&self.config.membership).collect();
+        for node in missing.into_iter().filter(|node| *node != self.config.node) {
+            self.ask_also(node, out);
+        }
+    }
+
+    /// Sends the running campaign's question, or its PREPARE, to one peer.
+    pub(super) fn ask_also(&self, node: NodeId, out: &mut Outbox) {
+        match &self.role {
+            Role::Asking(ask) => {
+                let (attempt, highest) = (ask.attempt, self.highest_seen);
+                out.send(node, Message::PreVote { attempt, highest });
+            }
+            Role::Preparing { phase, .. } if phase.is_durable => {
+                let message = Message::Prepare {
+                    ballot: phase.ballot,
+                    attempt: phase.attempt,
+                    config: self.config.membership.number,
+                    from_slot: phase.from_slot,
+                };
+                out.send(node, message);
+            }
+            // Before the ballot is durable nothing of it leaves (R1); and who does not campaign asks nobody.
+            Role::Preparing { .. } | Role::Follower | Role::Leading(_) => {}
         }
     }
 

@@ -336,11 +336,15 @@ impl Replica {
 
     /// The link to `peer` is up: what it may have missed is sent again, and a node without a leader looks again soon.
     pub fn on_link_up(&mut self, now: Time, peer: NodeId, out: &mut Outbox) {
-        if let Role::Leading(_) = self.role {
-            self.resend_open_to(peer, out);
-            self.send_heartbeat_to(now, peer, out);
-        } else if self.election.following().is_none() {
-            self.election.stand_up_soon(now);
+        match &self.role {
+            Role::Leading(_) => {
+                self.resend_open_to(peer, out);
+                self.send_heartbeat_to(now, peer, out);
+            }
+            // A campaign that runs has its own deadline, and asks the peer that was not there when it began.
+            Role::Asking(_) | Role::Preparing { .. } => self.ask_also(peer, out),
+            Role::Follower if self.election.following().is_none() => self.election.stand_up_soon(now),
+            Role::Follower => {}
         }
         self.catch_up.retry_now();
         self.tick_catch_up(now, out);
