@@ -295,6 +295,7 @@ impl Config {
             },
             heartbeat: self.heartbeat,
             election_timeout: self.election_timeout,
+            request_timeout: self.request_timeout,
             queue_bytes: self.queue_bytes,
             cache_bytes: self.cache_bytes,
             ..Settings::new(self.node, self.members.iter().map(|member| member.node).collect())

@@ -337,3 +337,6 @@ impl std::error::Error for Fatal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

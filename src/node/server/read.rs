@@ -10,7 +10,7 @@ use crate::paxos::NodeId;
 use crate::time::Time;
 use crate::wire::frame::{self, FRAME_BYTES_MAX, FrameType, HELLO_BYTES_MAX, Header};
 use crate::wire::message::ErrorCode;
-use crate::wire::{Code, Frame, Outcome, Reply, Request, RequestOp, Served};
+use crate::wire::{Frame, Outcome, Reply, Request, RequestOp, Served};
 use bytes::Bytes;
 
 impl Server {
@@ -215,9 +215,6 @@ impl Server {
         if request.op == RequestOp::Status {
             return self.answer(id, status_reply(self.status_json(machine, now).to_string()), now);
         }
-        if let Err((code, detail)) = request.check() {
-            return self.answer(id, refusal(code, detail), now);
-        }
         request.deadline_ms = request.deadline_ms.min(self.request_timeout_ms());
         self.inputs.push(Input::Client { id, request });
     }
@@ -298,17 +295,6 @@ fn op_name(request: &Request) -> &'static str {
 fn status_reply(json: String) -> Reply {
     Reply {
         outcome: Outcome::Done(Served::Status(json)),
-        leader: None,
-    }
-}
-
-fn refusal(code: Code, detail: String) -> Reply {
-    Reply {
-        outcome: Outcome::NotDone {
-            code,
-            retry_after_ms: 0,
-            detail,
-        },
         leader: None,
     }
 }

@@ -1,0 +1,197 @@
+//! The turn over a simulated disk and a door that only writes down what it is told.
+
+use super::*;
+use crate::kv::{Op, SessionRef};
+use crate::machine::{RequestId, Settings};
+use crate::storage::Options;
+use crate::storage::sim::{Fault, Op as DiskOp, SimDisk};
+use crate::wire::message::ErrorCode;
+use crate::wire::{Outcome, Reply, Request, RequestOp};
+use std::collections::VecDeque;
+
+/// Hands out one list of inputs a gather, and keeps a diary.
+#[derive(Default)]
+struct Diary {
+    now: Time,
+    to_come: VecDeque<Vec<Input>>,
+    lines: Vec<String>,
+    waits: Vec<Option<Duration>>,
+}
+
+impl Door for Diary {
+    fn now(&mut self) -> Time {
+        self.now = self.now + Duration::from_micros(10);
+        self.now
+    }
+
+    fn gather(&mut self, _: &Machine, wait: Option<Duration>, inputs: &mut Vec<Input>) -> io::Result<()> {
+        self.waits.push(wait);
+        let next = self.to_come.pop_front().unwrap_or_default();
+        if next.is_empty() {
+            self.now = self.now + wait.unwrap_or(Duration::from_millis(1));
+        }
+        inputs.extend(next);
+        Ok(())
+    }
+
+    fn send(&mut self, to: NodeId, _: u64, frame: Frame) {
+        self.lines.push(format!("send {to} {}", frame.name()));
+    }
+
+    fn reply(&mut self, id: RequestId, reply: Reply) {
+        let class = match reply.outcome {
+            Outcome::Done(_) => "done".to_string(),
+            Outcome::NotDone { code, .. } => format!("not done: {}", code.name()),
+            Outcome::Unknown { code } => format!("unknown: {}", code.name()),
+        };
+        self.lines.push(format!("reply {} {class}", id.request));
+    }
+
+    fn refuse(&mut self, peer: NodeId, code: ErrorCode, _: &str) {
+        self.lines.push(format!("refuse {peer} {code}"));
+    }
+
+    fn flush(&mut self) {}
+
+    fn before_sync(&mut self) {
+        self.lines.push("sync".into());
+    }
+
+    fn event(&mut self, _: Time, what: What) {
+        match what {
+            What::Synced { .. } => self.lines.push("synced".into()),
+            What::Note(note) => self.lines.push(format!("note {note}")),
+            _ => {}
+        }
+    }
+}
+
+/// A cluster of one, with its disk in the test's hand.
+fn one_node(disk: &SimDisk) -> (Turn<SimDisk>, Diary) {
+    let options = Options {
+        segment_bytes: 4 << 20,
+        ..Options::new(NodeId(1), "test", 7)
+    };
+    let (mut storage, identity) = Storage::open(disk.clone(), &options).unwrap();
+    let settings = Settings {
+        incarnation: identity.incarnation,
+        start: identity.start(),
+        past_starts: identity.past_starts().to_vec(),
+        cluster_name: "test".into(),
+        ..Settings::new(NodeId(1), vec![NodeId(1)])
+    };
+    let proposal_bytes = settings.window_bytes as u64;
+    let mut machine = Machine::new(settings);
+    storage.recover(|record| machine.recover(record).unwrap()).unwrap();
+    let mut turn = Turn::new(machine, storage, proposal_bytes);
+    let mut diary = Diary::default();
+    turn.start(&mut diary).unwrap();
+    (turn, diary)
+}
+
+/// The same once it leads.
+fn one_leader(disk: &SimDisk) -> (Turn<SimDisk>, Diary) {
+    let (mut turn, mut diary) = one_node(disk);
+    let now = |diary: &Diary| diary.now;
+    while turn.machine().status(now(&diary)).role != "leader" || !turn.records.is_empty() {
+        turn.run(&mut diary).unwrap();
+        assert!(diary.now < Time::from_millis(5000), "no leader: {:#?}", diary.lines);
+    }
+    diary.lines.clear();
+    (turn, diary)
+}
+
+fn open(request: u64) -> Input {
+    let session = SessionRef {
+        id: u128::from(request),
+        opened: Slot::ZERO,
+    };
+    Input::Client {
+        id: RequestId { connection: 1, request },
+        request: Request {
+            deadline_ms: 1000,
+            session,
+            number: 0,
+            low: 0,
+            op: RequestOp::Write(Op::Open),
+        },
+    }
+}
+
+#[test]
+fn what_claims_durability_leaves_after_the_sync() {
+    let disk = SimDisk::new(1);
+    let (mut turn, mut diary) = one_leader(&disk);
+    diary.to_come.push_back(vec![open(1), open(2)]);
+    turn.run(&mut diary).unwrap();
+    assert_eq!(
+        diary.lines,
+        ["sync", "synced", "reply 1 done", "reply 2 done"],
+        "one batch, one sync"
+    );
+}
+
+#[test]
+fn after_a_failed_sync_nothing_leaves() {
+    let disk = SimDisk::new(2);
+    let (mut turn, mut diary) = one_leader(&disk);
+    disk.fail(DiskOp::Sync, 1, Fault::Io);
+    diary.to_come.push_back(vec![open(1)]);
+    let error = turn.run(&mut diary).unwrap_err();
+    assert!(matches!(error, Fatal::Storage(_)), "{error}");
+    assert_eq!(diary.lines, ["sync"], "neither an answer nor a vote");
+}
+
+#[test]
+fn records_that_a_turn_leaves_belong_to_the_next_one_which_does_not_wait() {
+    let disk = SimDisk::new(3);
+    let (mut turn, mut diary) = one_leader(&disk);
+    let appended = turn.appended;
+    // A record of our own, which the machine must not hear of.
+    turn.appended -= 1;
+    turn.records.push(Record::ChosenUpto(Slot::ZERO));
+    turn.run(&mut diary).unwrap();
+    assert_eq!(diary.waits.last(), Some(&Some(Duration::ZERO)));
+    assert_eq!((turn.appended, turn.records.len()), (appended, 0));
+    turn.run(&mut diary).unwrap();
+    assert_ne!(diary.waits.last(), Some(&Some(Duration::ZERO)), "an idle loop waits");
+}
+
+#[test]
+fn the_acceptor_fails_between_turns_and_comes_back_from_the_disk() {
+    let disk = SimDisk::new(4);
+    let (mut turn, mut diary) = one_leader(&disk);
+    let promised = turn.machine().status(diary.now).promised;
+    diary.to_come.push_back(vec![Input::AcceptorDown, open(1)]);
+    turn.run(&mut diary).unwrap();
+    let synced = diary.lines.iter().position(|line| line == "reply 1 done");
+    assert!(
+        synced.is_some(),
+        "the turn's write was finished first: {:#?}",
+        diary.lines
+    );
+    while turn.machine().status(diary.now).acceptor_up {
+        turn.run(&mut diary).unwrap();
+    }
+    assert!(turn.records.is_empty(), "T4: it failed with something unsynced");
+
+    diary.to_come.push_back(vec![Input::AcceptorUp]);
+    for _ in 0..100 {
+        turn.run(&mut diary).unwrap();
+    }
+    let status = turn.machine().status(diary.now);
+    assert!(status.acceptor_up && status.promised >= promised, "{status:?}");
+}
+
+#[test]
+fn what_was_answered_survives_the_crash_of_the_machine() {
+    let disk = SimDisk::new(5);
+    let (mut turn, mut diary) = one_leader(&disk);
+    diary.to_come.push_back(vec![open(1)]);
+    turn.run(&mut diary).unwrap();
+    assert!(diary.lines.contains(&"reply 1 done".to_string()));
+    drop(turn);
+    disk.crash();
+    let (turn, diary) = one_leader(&disk);
+    assert_eq!(turn.machine().status(diary.now).sessions, 1);
+}
