@@ -210,9 +210,36 @@ impl Replica {
         let Role::Preparing { phase, .. } = &mut self.role else {
             return;
         };
-        if phase.is_durable && phase.add(&self.config.membership, from, promise) {
+        if !phase.is_durable {
+            return;
+        }
+        let is_quorum = phase.add(&self.config.membership, from, promise);
+        if self.drop_forgetful(from, out) {
+            return;
+        }
+        if is_quorum {
             self.become_leader(now, out);
         }
+    }
+
+    /// V2: a whole promise that does not show what its voter voted for comes from a memory that is gone.
+    fn drop_forgetful(&mut self, from: NodeId, out: &mut Outbox) -> bool {
+        let Role::Preparing { phase, .. } = &mut self.role else {
+            return false;
+        };
+        let is_whole = self.config.membership.has(phase.promised_by(), from);
+        let forgotten = self.lives.highest_vote(from).filter(|_| is_whole);
+        let Some((ballot, slot)) = forgotten.filter(|(ballot, slot)| !phase.remembers(from, *ballot, *slot)) else {
+            return false;
+        };
+        phase.forget(&self.config.membership, from);
+        self.lives.note_forgetful(from);
+        out.note(Note::Forgetful {
+            node: from,
+            ballot,
+            slot,
+        });
+        true
     }
 
     /// Asks again those whose promise is missing; gives up at the deadline.
