@@ -78,7 +78,7 @@ fn line(words: &[OsString], output: Output) -> Result<Vec<u8>, String> {
 fn find(endpoints: &[String], id: u16, timeout: Duration) -> Found {
     let likely = endpoints.get(usize::from(id) - 1);
     let others = endpoints.iter().filter(|endpoint| Some(*endpoint) != likely);
-    let mut troubles = Vec::new();
+    let (mut troubles, mut silent) = (Vec::new(), Vec::new());
     for endpoint in likely.into_iter().chain(others) {
         match probe::hello(endpoint, timeout) {
             Ok(node) if node.node.0 != id => troubles.push(format!("{endpoint} is node {}", node.node.0)),
@@ -86,20 +86,23 @@ fn find(endpoints: &[String], id: u16, timeout: Duration) -> Found {
                 return Err((format!("the debug port of node {id} is off"), exit::NOT_DONE));
             }
             Ok(node) => return Ok(seen_from_here(&node.debug, endpoint)),
-            Err(error) => troubles.push(format!("{endpoint}: {error}")),
+            Err(error) => {
+                troubles.push(format!("{endpoint}: {error}"));
+                silent.push(endpoint);
+            }
         }
     }
-    let is_other_node = |endpoint: &String| {
-        troubles
-            .iter()
-            .any(|trouble| trouble.starts_with(&format!("{endpoint} is")))
-    };
     let guess = likely
-        .filter(|endpoint| !is_other_node(endpoint))
+        .filter(|endpoint| silent.contains(endpoint))
         .and_then(|endpoint| above(endpoint));
     guess.ok_or_else(|| {
         let words = format!("no endpoint is node {id}: {}", troubles.join("; "));
-        (words, exit::UNREACHABLE)
+        let code = if silent.is_empty() {
+            exit::USAGE
+        } else {
+            exit::UNREACHABLE
+        };
+        (words, code)
     })
 }
 

@@ -568,10 +568,12 @@ impl ClientMachine {
             && let Some(failure) = self.operations.get(&open).and_then(Operation::failure)
             && failure.cause != Cause::ConnectionLost
         {
-            return Failure::new(
-                failure.cause,
-                format!("while its session was to be opened; {}", failure.detail),
-            );
+            let words = "while its session was to be opened".to_string();
+            let detail = match failure.detail.as_str() {
+                "" => words,
+                detail => format!("{detail}; {words}"),
+            };
+            return Failure::new(failure.cause, detail);
         }
         match self.links.trouble() {
             Some(trouble) if trouble.lasting => Failure::new(Cause::Protocol, trouble.detail),

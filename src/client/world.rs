@@ -325,7 +325,7 @@ fn hello(endpoint: usize) -> Hello {
 #[test]
 fn every_operation_keeps_its_word_whatever_happens_to_its_attempts() {
     let (mut done, mut not_done, mut unknown) = (0, 0, 0);
-    for seed in 0..300 {
+    for seed in 0..150 {
         let mut world = World::new(seed);
         world.run(120);
         world.check(120, seed);
@@ -339,10 +339,10 @@ fn every_operation_keeps_its_word_whatever_happens_to_its_attempts() {
     }
     // The world must have been hard enough to mean something, and not so hard that nothing got through.
     assert!(
-        unknown > 20 && not_done > 5,
+        unknown > 10 && not_done > 2,
         "done={done} not_done={not_done} unknown={unknown}"
     );
-    assert!(done > 300 * 60, "done={done} not_done={not_done} unknown={unknown}");
+    assert!(done > 150 * 60, "done={done} not_done={not_done} unknown={unknown}");
 }
 
 #[test]
