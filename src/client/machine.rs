@@ -242,13 +242,8 @@ impl ClientMachine {
     }
 
     fn on_submit(&mut self, now: Time, token: u64, op: RequestOp, deadline: Time, effects: &mut Vec<Effect>) {
-        let refused = if self.closing.is_some() {
-            Some(Cause::Closed)
-        } else {
-            (self.callers >= OPERATIONS_MAX).then_some(Cause::TooManyOperations)
-        };
-        if let Some(cause) = refused {
-            let end = End::NotDone(Failure::new(cause, ""));
+        if let Some(failure) = self.refusal(&op) {
+            let end = End::NotDone(failure);
             effects.push(Effect::Finished { token, end });
             return;
         }
@@ -263,6 +258,22 @@ impl ClientMachine {
         {
             self.forget_session();
         }
+    }
+
+    /// Why an operation is not even tried.
+    fn refusal(&self, op: &RequestOp) -> Option<Failure> {
+        if self.closing.is_some() {
+            return Some(Failure::new(Cause::Closed, ""));
+        }
+        if self.callers >= OPERATIONS_MAX {
+            return Some(Failure::new(Cause::TooManyOperations, ""));
+        }
+        if matches!(op, RequestOp::Write(Op::Open | Op::Close)) {
+            let words = "sessions are opened and closed by the client itself";
+            return Some(Failure::new(Cause::Code(Code::BadRequest), words));
+        }
+        let (code, words) = op.check().err()?;
+        Some(Failure::new(Cause::Code(code), words))
     }
 
     /// A new operation, which stands in the queue from now on.

@@ -634,3 +634,20 @@ fn more_operations_than_a_client_holds_are_refused() {
     script.submit(9_999, get());
     assert_eq!(script.did(), "9999: not_done too_many_operations");
 }
+
+#[test]
+fn what_no_cluster_would_take_is_refused_before_anybody_is_dialled() {
+    let mut script = Script::new(&["a"]);
+    script.submit(1, RequestOp::Get { key: Bytes::new() });
+    script.submit(
+        2,
+        RequestOp::Get {
+            key: Bytes::from(vec![b'k'; 1025]),
+        },
+    );
+    script.submit(3, RequestOp::Write(Op::Open));
+    assert_eq!(
+        script.did(),
+        "1: not_done bad_request; 2: not_done too_large; 3: not_done bad_request"
+    );
+}

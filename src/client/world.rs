@@ -49,7 +49,7 @@ fn key(token: u64) -> Bytes {
 impl World {
     fn new(seed: u64) -> World {
         let addresses = (1..=NODES).map(|node| format!("node{node}")).collect();
-        let mut options = Options::new(seed, seed.into());
+        let mut options = Options::new(seed, u128::from(seed) + 1);
         options.attempt_timeout = Duration::from_millis(200);
         World {
             rng: Rng::with_seed(seed ^ 0xdead_beef),

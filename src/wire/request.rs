@@ -203,14 +203,10 @@ impl Request {
     /// # Errors
     /// [`Code::TooLarge`] or [`Code::BadRequest`], with words for a person.
     pub fn check(&self) -> Result<(), (Code, String)> {
-        match &self.op {
-            RequestOp::Status => Ok(()),
-            RequestOp::Get { key } | RequestOp::GetStale { key, .. } => check_key(key),
-            RequestOp::Write(op) => {
-                self.check_session(op)?;
-                check_op(op)
-            }
+        if let RequestOp::Write(op) = &self.op {
+            self.check_session(op)?;
         }
+        self.op.check()
     }
 
     fn check_session(&self, op: &Op) -> Result<(), (Code, String)> {
@@ -239,6 +235,20 @@ impl Request {
             });
         }
         Ok(())
+    }
+}
+
+impl RequestOp {
+    /// The sizes of keys and values; for whoever has no session yet.
+    ///
+    /// # Errors
+    /// As [`Request::check`].
+    pub fn check(&self) -> Result<(), (Code, String)> {
+        match self {
+            RequestOp::Status => Ok(()),
+            RequestOp::Get { key } | RequestOp::GetStale { key, .. } => check_key(key),
+            RequestOp::Write(op) => check_op(op),
+        }
     }
 }
 
