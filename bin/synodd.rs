@@ -2,15 +2,20 @@
 
 use clap::Parser;
 use std::process::ExitCode;
-use synod::node::flags::Flags;
+use synod::node::flags::{self, Flags};
 use synod::node::{Node, logging};
 
 const EXIT_FATAL: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    // clap itself answers --help and --version, and ends with 2 on a flag that it cannot read.
-    let config = match Flags::parse().check() {
+    let flags = match Flags::try_parse() {
+        Ok(flags) => flags,
+        // --help and --version are no errors, and go to standard output.
+        Err(asked) if !asked.use_stderr() => asked.exit(),
+        Err(error) => return fail(EXIT_USAGE, &flags::one_line(&error)),
+    };
+    let config = match flags.check() {
         Ok(config) => config,
         Err(error) => return fail(EXIT_USAGE, &error),
     };
@@ -29,7 +34,7 @@ fn main() -> ExitCode {
 }
 
 /// One line on standard error, whatever the log shows.
-fn fail(code: u8, error: &dyn std::error::Error) -> ExitCode {
+fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
     eprintln!("synodd: {error}");
     ExitCode::from(code)
 }

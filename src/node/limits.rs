@@ -63,8 +63,9 @@ pub const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 pub const RESERVED_CONNECTIONS: usize = 64;
 /// Connections of the debug port; one more is refused.
 pub const DEBUG_CONNECTIONS_MAX: usize = 512;
-/// Descriptors that are neither: log, lock, listeners, poll, signals, standard streams, and a reserve.
-pub const OTHER_DESCRIPTORS: usize = 64;
+/// Descriptors that are no connections: log, lock, listeners, poll, signals, standard streams, and some to spare. No
+/// connection may take one of them, since a log that cannot open its next file ends the node.
+pub const OTHER_DESCRIPTORS: usize = 32;
 /// When descriptors run out, nothing is accepted for so long.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -46,13 +46,14 @@ impl Node {
     /// [`StartError`]; nothing is left running.
     pub fn start(mut config: Config) -> Result<Node, StartError> {
         let wanted = config.max_connections;
-        config.max_connections = rlimit::raise(wanted);
-        if config.max_connections < wanted {
-            let cut = config.max_connections;
+        let room = rlimit::raise(wanted);
+        config.max_connections = room.clients;
+        if room.clients < wanted {
+            let cut = room.clients;
             log::warn!("--max-connections {wanted} is cut to {cut}: the limit of open files allows no more");
         }
         // The addresses first: a node that cannot listen must not spend a start of its directory.
-        let mut server = Server::new(&config).map_err(StartError::Server)?;
+        let mut server = Server::new(&config, room.sockets).map_err(StartError::Server)?;
         let seed = getrandom::u64().map_err(StartError::Randomness)?;
         let mut turn = open(&config, seed)?;
         turn.start(&mut server).map_err(StartError::Fatal)?;

@@ -139,21 +139,24 @@ impl Server {
 
     fn take_fresh(&mut self, stream: TcpStream, remote: SocketAddr, machine: &Machine, now: Time) {
         self.metrics.accepted += 1;
-        if self.clients + self.fresh.len() >= self.config.max_connections + RESERVED_CONNECTIONS {
+        let is_spoken_for = self.clients + self.fresh.len() >= self.config.max_connections + RESERVED_CONNECTIONS;
+        if is_spoken_for || self.links.len() >= self.sockets_max {
             let Some(&oldest) = self.fresh.first() else {
                 return self.turn_away(stream, remote, now);
             };
-            // Peers must get in, so who came first and has said nothing makes room.
+            // Peers must get in, so who came first and has said nothing makes room, at once.
             let detail = "said nothing, and others wait";
             self.metrics.refused += 1;
             self.refuse_link(oldest, ErrorCode::TooManyConnections, detail, Some(machine), now);
+            self.flush_link(oldest, now);
+            self.close(oldest, "", now);
         }
         self.take_stream(stream, remote, Role::Fresh, now);
     }
 
     fn take_debug(&mut self, mut stream: TcpStream, remote: SocketAddr, now: Time) {
         self.metrics.accepted += 1;
-        if self.debug_links >= DEBUG_CONNECTIONS_MAX {
+        if self.debug_links >= DEBUG_CONNECTIONS_MAX || self.links.len() >= self.sockets_max {
             self.metrics.refused += 1;
             // As far as the empty socket takes it; it does.
             let _ = stream.write(b"ERR too_many_connections\n");

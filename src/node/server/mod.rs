@@ -58,6 +58,8 @@ pub struct Server {
     events: Events,
     origin: Instant,
     config: Config,
+    /// Connections of all kinds that may be open; what is beyond belongs to files.
+    sockets_max: usize,
     listeners: Listeners,
     signals: Option<Signals>,
     links: BTreeMap<u64, Link>,
@@ -113,7 +115,7 @@ pub enum ServerError {
 }
 
 impl Server {
-    /// Listens, and is ready to dial at the first gather.
+    /// Listens, and is ready to dial at the first gather. Accepts no more than `sockets_max` connections of all kinds.
     ///
     /// # Errors
     /// [`ServerError`].
@@ -121,7 +123,7 @@ impl Server {
         clippy::disallowed_methods,
         reason = "the loop reads the clock, so that the machine need not"
     )]
-    pub fn new(config: &Config) -> Result<Server, ServerError> {
+    pub fn new(config: &Config, sockets_max: usize) -> Result<Server, ServerError> {
         let poll = Poll::new().map_err(ServerError::System)?;
         let listeners = Listeners::open(config, poll.registry())?;
         let others = config.members.iter().filter(|member| member.node != config.node);
@@ -138,6 +140,7 @@ impl Server {
             events: Events::with_capacity(EVENTS_PER_POLL),
             origin: Instant::now(),
             config: config.clone(),
+            sockets_max,
             listeners,
             signals: None,
             links: BTreeMap::new(),

@@ -225,7 +225,7 @@ impl Server {
         }
     }
 
-    fn flush_link(&mut self, number: u64, now: Time) {
+    pub(super) fn flush_link(&mut self, number: u64, now: Time) {
         let Some(link) = self.links.get_mut(&number) else {
             return;
         };
