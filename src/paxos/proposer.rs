@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 pub struct Phase1 {
     /// The ballot.
     pub ballot: Ballot,
-    /// Counts the tries at this ballot; parts of earlier tries do not count (`rules.md` 5).
+    /// Counts the tries at this ballot; parts of different tries are not mixed (`rules.md` 5).
     pub attempt: u32,
     /// First slot that this node did not know as chosen when it began.
     pub from_slot: Slot,
@@ -62,9 +62,10 @@ impl Phase1 {
 
     /// Takes one part of a promise. True if the promises of a quorum are whole now.
     ///
-    /// A promise is one moment of one acceptor: its parts follow each other without a hole, in one attempt.
+    /// A promise is one moment of one acceptor: its parts follow each other without a hole, in one attempt. Which attempt
+    /// it was does not matter: the ballot is the same, and over a slow link answers come behind the next question.
     pub fn add(&mut self, members: &Membership, from: NodeId, part: message::Promise) -> bool {
-        let is_ours = part.ballot == self.ballot && part.attempt == self.attempt;
+        let is_ours = part.ballot == self.ballot && (1..=self.attempt).contains(&part.attempt);
         if !is_ours || !members.contains(from) || members.has(self.whole, from) {
             return false;
         }
@@ -72,8 +73,10 @@ impl Phase1 {
         if part.first == self.from_slot {
             parts.clear();
         }
-        let expected = parts.last().map_or(self.from_slot, |before| before.last.next());
-        if part.first != expected {
+        let follows = parts.last().map_or(part.first == self.from_slot, |before| {
+            (before.attempt, before.last.next()) == (part.attempt, part.first)
+        });
+        if !follows {
             return false; // a part before it was lost: the next attempt brings all again
         }
         let is_last = part.is_last;
@@ -93,12 +96,9 @@ impl Phase1 {
             .filter(|node| !members.has(self.whole, *node))
     }
 
-    /// Asks anew those who are missing: parts that they sent to earlier attempts no longer count.
-    pub fn next_attempt(&mut self, members: &Membership) {
+    /// Asks anew those who are missing: their parts of different attempts are not mixed (`rules.md` 5).
+    pub fn next_attempt(&mut self) {
         self.attempt += 1;
-        let whole = self.whole;
-        self.parts.retain(|node, _| members.has(whole, *node));
-        // Promises that are whole stay so: they are moments of their acceptors at this very ballot.
     }
 
     /// Drops what a forgotten life of `node` promised.
@@ -370,9 +370,31 @@ mod tests {
             "slots 4 and 5 are missing"
         );
         assert!(phase.add(&members, NodeId(2), part(4, 9, true, vec![])));
-        let mut stale = part(1, 9, true, vec![]);
-        stale.attempt = 0;
-        assert!(!Phase1::new(ballot(5, 1), Slot(1), Time::ZERO).add(&members, NodeId(3), stale));
+    }
+
+    #[test]
+    fn parts_of_two_attempts_are_not_mixed_and_any_one_attempt_will_do() {
+        let members = members();
+        let mut phase = Phase1::new(ballot(5, 1), Slot(1), Time::ZERO);
+        let of = |attempt, mut part: Promise| {
+            part.attempt = attempt;
+            part
+        };
+        phase.add(&members, NodeId(1), of(1, part(1, 9, true, vec![])));
+        assert!(
+            !phase.add(&members, NodeId(2), of(2, part(1, 9, true, vec![]))),
+            "never asked"
+        );
+        phase.next_attempt();
+        phase.add(&members, NodeId(2), of(1, part(1, 3, false, vec![])));
+        assert!(
+            !phase.add(&members, NodeId(2), of(2, part(4, 9, true, vec![]))),
+            "two moments"
+        );
+        assert!(
+            phase.add(&members, NodeId(2), of(1, part(4, 9, true, vec![]))),
+            "one moment, told late"
+        );
     }
 
     #[test]

@@ -251,7 +251,7 @@ impl Replica {
             return;
         };
         if phase.is_durable && now >= phase.resend_at {
-            phase.next_attempt(&self.config.membership);
+            phase.next_attempt();
             let ballot = phase.ballot;
             self.send_prepare(now, out);
             // The acceptor may have come back meanwhile.
