@@ -79,7 +79,7 @@ pub struct Flags {
     #[arg(long, env = "SYNOD_ELECTION_TIMEOUT", value_name = "DURATION", default_value = "300ms", value_parser = units::parse_positive_duration)]
     pub election_timeout: Duration,
 
-    /// Longest time that a client's request is held; a request's own deadline counts if it is shorter
+    /// How long a request is held that states no deadline of its own
     #[arg(long, env = "SYNOD_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = units::parse_positive_duration)]
     pub request_timeout: Duration,
 

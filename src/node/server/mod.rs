@@ -24,7 +24,7 @@ use super::connection::Connection;
 use super::debug;
 use super::faults::Faults;
 use super::flags::{Config, DebugListen};
-use super::limits::{EVENTS_PER_POLL, POLLS_PER_GATHER};
+use super::limits::{EVENTS_PER_POLL, POLLS_PER_GATHER, TURN_INPUTS_MAX, TURN_READ_BYTES};
 use super::link::{Link, Overdue, Role};
 use super::logging::Complaints;
 use super::metrics::{Gauges, Metrics};
@@ -70,6 +70,8 @@ pub struct Server {
     debug_links: usize,
     /// Connections to be read in this turn, or in the next one without waiting.
     ready: BTreeSet<u64>,
+    /// The client that was read last; the next one in the order of numbers is read first in the next turn.
+    served_last: u64,
     /// Connections with something to write that their socket may take.
     dirty: BTreeSet<u64>,
     /// Connections of the debug port that follow the ring.
@@ -149,6 +151,7 @@ impl Server {
             clients: 0,
             debug_links: 0,
             ready: BTreeSet::new(),
+            served_last: 0,
             dirty: BTreeSet::new(),
             followers: BTreeSet::new(),
             timers: BTreeSet::new(),
@@ -242,14 +245,32 @@ impl Server {
         self.poll_all(wait)?;
         let now = self.time();
         self.accept_all(machine, now);
-        for number in std::mem::take(&mut self.ready) {
-            self.serve(number, machine, now);
-        }
+        self.serve_ready(machine, now);
         self.on_timers(machine, now);
         self.dial_all(now);
         self.release_delayed(now);
         self.faults.due(now, &mut self.inputs);
         Ok(())
+    }
+
+    /// Reads what is ready: every peer, and clients in turn until the turn has enough to do. Who is left comes first in
+    /// the next turn, which does not wait; so a thousand busy clients delay neither heartbeats nor each other for long.
+    fn serve_ready(&mut self, machine: &Machine, now: Time) {
+        let ready = std::mem::take(&mut self.ready);
+        let is_peer = |number: &u64| self.links.get(number).is_some_and(|link| link.peer().is_some());
+        let (peers, others): (Vec<u64>, Vec<u64>) = ready.into_iter().partition(is_peer);
+        peers.into_iter().for_each(|number| self.serve(number, machine, now));
+        let bytes_before = self.metrics.bytes_in;
+        let first = others.partition_point(|number| *number <= self.served_last);
+        for number in others[first..].iter().chain(&others[..first]).copied() {
+            let has_enough = self.metrics.bytes_in - bytes_before >= TURN_READ_BYTES;
+            if has_enough || self.inputs.len() >= TURN_INPUTS_MAX {
+                self.ready.insert(number);
+            } else {
+                self.served_last = number;
+                self.serve(number, machine, now);
+            }
+        }
     }
 
     /// The fault `pause`: everything sleeps.
@@ -386,10 +407,10 @@ impl Server {
         }
     }
 
-    /// The other side takes nothing of what waits for it: no last words would reach it.
+    /// The other side takes nothing of what waits for it. Should it begin to, it finds the reason at the end.
     fn on_stuck(&mut self, number: u64, now: Time) {
-        self.count_error(number, ErrorCode::SlowReader, "took nothing of what waits for it", now);
-        self.close(number, "", now);
+        let detail = "took nothing of what waits for it";
+        self.refuse_link(number, ErrorCode::SlowReader, detail, None, now);
     }
 
     /// Counts an error of a connection and says so in the log, unless its kind has said enough in this second.

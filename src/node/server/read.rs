@@ -192,7 +192,7 @@ impl Server {
         self.close(number, "", now);
     }
 
-    fn on_request(&mut self, number: u64, request_id: u64, mut request: Request, machine: &Machine, now: Time) {
+    fn on_request(&mut self, number: u64, request_id: u64, request: Request, machine: &Machine, now: Time) {
         let id = RequestId {
             connection: number,
             request: request_id,
@@ -215,13 +215,7 @@ impl Server {
         if request.op == RequestOp::Status {
             return self.answer(id, status_reply(self.status_json(machine, now).to_string()), now);
         }
-        request.deadline_ms = request.deadline_ms.min(self.request_timeout_ms());
         self.inputs.push(Input::Client { id, request });
-    }
-
-    /// `--request-timeout` as a deadline on the wire.
-    pub(super) fn request_timeout_ms(&self) -> u32 {
-        u32::try_from(self.config.request_timeout.as_millis()).unwrap_or(u32::MAX)
     }
 
     fn on_peer_frame(&mut self, number: u64, request_id: u64, frame: Frame, now: Time) {
@@ -236,8 +230,7 @@ impl Server {
             return self.ring.push(now, What::Dropped(from, summary, "fault"));
         }
         self.ring.push(now, What::From(from, summary));
-        let timeout_ms = self.request_timeout_ms();
-        let Some(input) = peer_input(from, request_id, frame, timeout_ms) else {
+        let Some(input) = peer_input(from, request_id, frame) else {
             return;
         };
         match fate {
@@ -248,14 +241,11 @@ impl Server {
 }
 
 /// The input that a peer's frame is.
-fn peer_input(from: NodeId, relay: u64, frame: Frame, timeout_ms: u32) -> Option<Input> {
+fn peer_input(from: NodeId, relay: u64, frame: Frame) -> Option<Input> {
     Some(match frame {
         Frame::Paxos(message) => Input::Paxos { from, message },
         Frame::Roster { founded, roster } => Input::Roster { from, founded, roster },
-        Frame::Forward { mut request, .. } => {
-            request.deadline_ms = request.deadline_ms.min(timeout_ms);
-            Input::Forward { from, relay, request }
-        }
+        Frame::Forward { request, .. } => Input::Forward { from, relay, request },
         Frame::ForwardReply(reply) => Input::ForwardReply { from, relay, reply },
         _ => return None,
     })

@@ -9,7 +9,7 @@ use crate::kv::{Answer, Done, Op, Previous, SessionRef};
 use crate::node::cluster_list::Member;
 use crate::node::flags::DebugListen;
 use crate::node::limits::{
-    CLIENT_OUTPUT_HIGH_BYTES, FRAME_TIMEOUT, HELLO_TIMEOUT, RESERVED_CONNECTIONS, SLOW_READER_TIMEOUT,
+    CLIENT_OUTPUT_HIGH_BYTES, FRAME_TIMEOUT, HELLO_TIMEOUT, LINGER, RESERVED_CONNECTIONS, SLOW_READER_TIMEOUT,
 };
 use crate::node::ring::What;
 use crate::node::run::Node;
