@@ -6,7 +6,7 @@
 //!   pause, or its socket will tell; likewise `dirty` for unwritten ones. No readiness is lost.
 //! * S2. While `ready`, `dirty` or `inputs` hold anything, the poll does not wait; when they are empty it does.
 //! * S3. Each connection's deadline stands in `timers` as the link last told it (`armed`).
-//! * S4. A link that goes away tells its peer's book-keeping exactly once ([`Server::detach`]).
+//! * S4. A link that goes away tells its peer's book-keeping exactly once (`Server::detach`).
 //!
 //! * `accept`: listeners and limits. `read`: what comes in, frame by frame. `handshake`: HELLO both ways.
 //! * `links`: dialling, pings, closing. `speak`: the [`Door`](super::door::Door). `lines`: the debug port.

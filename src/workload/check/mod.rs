@@ -5,7 +5,7 @@
 //! key by key. So each key is searched alone, first all with few steps, then those still open with ever more: one hard
 //! key does not hide an easy contradiction in another.
 //!
-//! * [`model`]: what operations mean. [`zones`]: contradictions that are plain to see. [`search`]: the search for the rest.
+//! * [`model`]: what operations mean. [`zones`]: contradictions that are plain to see. [`mod@search`]: the search for the rest.
 //! * [`shrink`]: the smallest contradicting group.
 //! * `timeline`: that group as a picture. `command`: `synod check`.
 //! * [`edn`]: Jepsen's other form of a history.
