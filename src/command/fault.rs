@@ -19,8 +19,9 @@ pub const FAULT_MAX: Duration = Duration::from_secs(600);
 pub const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// The forms of `fault`, for `help` and for errors.
-pub const FAULT_USAGE: [&str; 8] = [
+pub const FAULT_USAGE: [&str; 9] = [
     "fault acceptor down [5s]",
+    "fault acceptor up",
     "fault drop <peer>[:in|:out] [30%] [10s]",
     "fault delay <peer> 20ms [10s]",
     "fault isolate [10s]",
@@ -49,6 +50,8 @@ pub enum FaultCommand {
         /// How long.
         lasts: Duration,
     },
+    /// The acceptor restarts now: ends what [`FaultCommand::AcceptorDown`] began.
+    AcceptorUp,
     /// Messages from or to a peer are lost.
     Drop {
         /// Which peer.
@@ -60,7 +63,7 @@ pub enum FaultCommand {
         /// How long.
         lasts: Duration,
     },
-    /// Messages to a peer leave late.
+    /// Messages from and to a peer go late, each way.
     Delay {
         /// Which peer.
         peer: NodeId,
@@ -114,6 +117,7 @@ impl FaultCommand {
             .collect::<Result<_, _>>()?;
         match words.as_slice() {
             ["acceptor", "down", rest @ ..] => Ok(FaultCommand::AcceptorDown { lasts: lasts(rest)? }),
+            ["acceptor", "up"] => Ok(FaultCommand::AcceptorUp),
             ["drop", peer, rest @ ..] => parse_drop(peer, rest),
             ["delay", peer, by, rest @ ..] => Ok(FaultCommand::Delay {
                 peer: node(peer)?,
@@ -188,6 +192,7 @@ impl fmt::Display for FaultCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             FaultCommand::AcceptorDown { lasts } => write!(f, "fault acceptor down {}", format_duration(*lasts)),
+            FaultCommand::AcceptorUp => write!(f, "fault acceptor up"),
             FaultCommand::Drop {
                 peer,
                 direction,
@@ -341,6 +346,7 @@ mod tests {
                     lasts: second(8),
                 },
             ),
+            ("fault acceptor up", FaultCommand::AcceptorUp),
             ("fault crash", FaultCommand::Crash),
             ("fault clear", FaultCommand::Clear),
         ];
@@ -355,6 +361,7 @@ mod tests {
         for line in [
             "fault",
             "fault acceptor",
+            "fault acceptor up 5s",
             "fault drop",
             "fault drop x",
             "fault drop 0",

@@ -51,7 +51,7 @@ pub struct Machine {
     waits_for: Vec<NodeId>,
     is_lost_told: bool,
     is_founded_told: bool,
-    sweep_at: Option<Time>,
+    pub(super) sweep_at: Option<Time>,
     pub(super) started: Time,
     is_halted: bool,
 }
@@ -218,6 +218,11 @@ impl Machine {
         Some((node, address.cloned().unwrap_or_default()))
     }
 
+    /// Whether a clean end was asked for.
+    pub fn is_ending(&self) -> bool {
+        self.shutdown.is_some()
+    }
+
     /// The replicated state, to read.
     pub fn state(&self) -> &State {
         &self.state
@@ -300,7 +305,7 @@ impl Machine {
             }
             _ => request,
         };
-        if let Some(code) = self.refuses_now(&request) {
+        if let Some(code) = self.refuses_now(requests::request_bytes(&request)) {
             return self.answer(origin, not_done(code), effects);
         }
         match self.replica.stance() {
@@ -313,6 +318,12 @@ impl Machine {
         }
     }
 
+    /// The leader, if it is another node that can be reached.
+    pub(super) fn leader_to_relay_to(&self) -> Option<NodeId> {
+        let leader = self.replica.leader().map(|ballot| ballot.node);
+        leader.filter(|node| self.links_up.contains(node))
+    }
+
     /// How long the client still waits.
     fn wait_of(&self, request: &Request) -> Duration {
         match request.deadline_ms {
@@ -321,10 +332,10 @@ impl Machine {
         }
     }
 
-    /// What stands in the way of any new request, before anything is queued.
-    fn refuses_now(&self, request: &Request) -> Option<Code> {
+    /// What stands in the way of any new request of so many bytes, before anything is queued.
+    pub(super) fn refuses_now(&self, request_bytes: usize) -> Option<Code> {
         let waiting = self.queue.len().max(self.reads.len()).max(self.relays.len());
-        let bytes = self.queue.bytes().max(self.relays.bytes()) + requests::request_bytes(request);
+        let bytes = self.queue.bytes().max(self.relays.bytes()) + request_bytes;
         if self.shutdown.is_some() {
             Some(Code::ShuttingDown)
         } else if !self.founding.is_founded() {
@@ -375,12 +386,7 @@ impl Machine {
             // Forwarded once already: the client is told where to go instead (`rules.md` 22).
             return self.answer(origin, not_done(Code::NotLeader), effects);
         };
-        let Some(to) = self
-            .replica
-            .leader()
-            .map(|ballot| ballot.node)
-            .filter(|node| self.links_up.contains(node))
-        else {
+        let Some(to) = self.leader_to_relay_to() else {
             return self.answer(origin, not_done(self.why_no_leader()), effects);
         };
         request.deadline_ms = u32::try_from(deadline.since(now).as_millis())
@@ -392,7 +398,7 @@ impl Machine {
     }
 
     /// With links to less than a quorum no leader can be had through this node.
-    fn why_no_leader(&self) -> Code {
+    pub(super) fn why_no_leader(&self) -> Code {
         let reachable = self.links_up.len() + 1;
         let quorum = self.replica.membership().quorum(self.replica.first_open());
         if reachable < quorum {

@@ -21,7 +21,9 @@ mod reads;
 mod requests;
 mod shutdown;
 mod status;
+mod views;
 
 pub use io::{Effect, Input, Note, RequestId, Settings};
 pub use machine::Machine;
 pub use status::Status;
+pub use views::{SlotState, SlotView};

@@ -67,6 +67,8 @@ pub const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 pub const RESERVED_CONNECTIONS: usize = 64;
 /// Connections of the debug port; one more is refused.
 pub const DEBUG_CONNECTIONS_MAX: usize = 512;
+/// Lines of one debug connection that are executed in one turn: some show much, and others want their turn.
+pub const DEBUG_LINES_PER_TURN: usize = 16;
 /// Descriptors that are no connections: log, lock, listeners, poll, signals, standard streams, and some to spare. No
 /// connection may take one of them, since a log that cannot open its next file ends the node.
 pub const OTHER_DESCRIPTORS: usize = 32;

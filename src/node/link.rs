@@ -48,6 +48,8 @@ pub struct Link {
     since: Time,
     /// It is not read, because what waits for it is not taken.
     pub paused: bool,
+    /// Bytes at the front of a debug connection's input that hold no newline.
+    pub scanned: usize,
     /// The other side sends no more; what it asked is still answered.
     pub ended: bool,
     /// When the present ping left, while it is unanswered.
@@ -72,6 +74,8 @@ pub enum Overdue {
     Ping,
     /// A ping was not answered.
     HalfOpen,
+    /// A command of a debug session is to be tried again, or given up.
+    Session,
     /// It had its time to fetch its last words.
     Linger,
 }
@@ -84,6 +88,7 @@ impl Link {
             role,
             since: now,
             paused: false,
+            scanned: 0,
             ended: false,
             pinged: None,
             next_ping: now + PING_EVERY,
@@ -121,7 +126,9 @@ impl Link {
                     || output > high
                     || (queued > ALL_OUTPUT_HIGH_BYTES && output > 0)
             }
-            Role::Debug(session) => session.is_waiting() || output > high,
+            Role::Debug(session) => {
+                session.is_waiting() || output > high || (queued > ALL_OUTPUT_HIGH_BYTES && output > 0)
+            }
             _ => false,
         }
     }
@@ -144,14 +151,17 @@ impl Link {
             self.connection.frame_deadline()
         };
         let output = self.connection.output_deadline();
-        let own = match self.role {
+        let own = match &self.role {
             Role::Fresh => return Some(self.since + HELLO_TIMEOUT),
             Role::Closing => return Some(self.since + LINGER),
             Role::Dialling(_) => return Some(self.since + DIAL_TIMEOUT),
             Role::Greeting(_) => return Some(self.since + DIAL_HELLO_TIMEOUT),
             Role::From(_) | Role::To(_) => Some(self.next_ping),
-            // A person types a line as slowly as they like.
-            Role::Debug(_) => return output,
+            // A person types a line, and reads what is followed, as slowly as they like.
+            Role::Debug(session) => {
+                let output = output.filter(|_| !session.follows());
+                return [session.deadline(), output].into_iter().flatten().min();
+            }
             Role::Client { .. } => None,
         };
         [own, frame, output].into_iter().flatten().min()
@@ -162,10 +172,13 @@ impl Link {
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return None;
         }
-        match self.role {
+        match &self.role {
             Role::Fresh => return Some(Overdue::Hello),
             Role::Closing => return Some(Overdue::Linger),
             Role::Dialling(_) | Role::Greeting(_) => return Some(Overdue::Dial),
+            Role::Debug(session) if session.deadline().is_some_and(|deadline| deadline <= now) => {
+                return Some(Overdue::Session);
+            }
             _ => {}
         }
         if self

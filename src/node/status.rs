@@ -40,7 +40,7 @@ pub fn json(machine: &Machine, now: Time, faults: &Faults) -> Value {
         "waiting_reads": status.waiting_reads,
         "relays": status.relays,
         "free_bytes": status.free_bytes,
-        "faults": faults.names(),
+        "faults": faults.names(now),
         "uptime_ms": millis(status.uptime),
         "followers": followers(&status),
     })
@@ -52,7 +52,8 @@ fn followers(status: &Status) -> Vec<Value> {
         .collect()
 }
 
-fn ballot(ballot: Ballot) -> Value {
+/// A ballot as `round.node`; null for none.
+pub(super) fn ballot(ballot: Ballot) -> Value {
     if ballot == Ballot::ZERO {
         Value::Null
     } else {
@@ -60,6 +61,7 @@ fn ballot(ballot: Ballot) -> Value {
     }
 }
 
-fn millis(span: std::time::Duration) -> u64 {
+/// Whole milliseconds.
+pub(super) fn millis(span: std::time::Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

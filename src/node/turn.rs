@@ -294,7 +294,12 @@ impl<F: Files> Turn<F> {
                     last,
                     bytes_max,
                 }),
-                Effect::Reread { restart } => self.reads.push(Read::Reread { restart }),
+                Effect::Reread { restart } => {
+                    // One that begins anew ends one under way: the acceptor must not take a later slice for its first.
+                    self.reads
+                        .retain(|read| !restart || !matches!(read, Read::Reread { .. }));
+                    self.reads.push(Read::Reread { restart });
+                }
                 Effect::Refuse { peer, code, detail } => door.refuse(peer, code, &detail),
                 Effect::Note(note) => door.event(now, What::Note(note)),
                 Effect::Halt { reason } => return Err(Fatal::Halt(reason)),

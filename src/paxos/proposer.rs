@@ -262,6 +262,11 @@ impl Leadership {
         self.open.get(&slot).map(|open| &open.entry)
     }
 
+    /// Who has accepted the entry open in `slot`.
+    pub fn open_votes(&self, slot: Slot) -> Option<VoterSet> {
+        self.open.get(&slot).map(|open| open.votes)
+    }
+
     /// How many slots are open, and the bytes of their entries.
     pub fn open_size(&self) -> (usize, usize) {
         (self.open.len(), self.open_bytes)

@@ -127,6 +127,18 @@ pub enum Code {
     DeadlinePassed,
 }
 
+impl RequestOp {
+    /// The op's name in logs, events and summaries.
+    pub fn name(&self) -> &'static str {
+        match self {
+            RequestOp::Write(op) => op.name(),
+            RequestOp::Get { .. } => "get",
+            RequestOp::GetStale { .. } => "get_stale",
+            RequestOp::Status => "status",
+        }
+    }
+}
+
 impl Code {
     /// Every code, in the order of their bytes.
     pub const ALL: [Code; 15] = [

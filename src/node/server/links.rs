@@ -121,12 +121,24 @@ impl Server {
                 self.fresh.remove(&number);
             }
             Role::Client { .. } => self.clients -= 1,
-            Role::Debug(_) => self.debug_links -= 1,
+            Role::Debug(_) => self.debug_gone(number, now),
             Role::From(peer) => self.incoming_gone(number, peer, now),
             Role::To(peer) => self.outgoing_gone(peer, now),
             Role::Dialling(peer) | Role::Greeting(peer) => self.dial_gone(peer, end, now),
             Role::Closing => {}
         }
+    }
+
+    /// The session that a debug connection opened through the log ends with it.
+    fn debug_gone(&mut self, number: u64, now: Time) {
+        self.debug_links -= 1;
+        self.followers.remove(&number);
+        let timeout = self.config.request_timeout;
+        let asked = match self.links.get_mut(&number).map(|link| &mut link.role) {
+            Some(Role::Debug(session)) => session.close(timeout),
+            _ => None,
+        };
+        self.ask_machine(number, asked, now);
     }
 
     fn incoming_gone(&mut self, number: u64, peer: NodeId, now: Time) {

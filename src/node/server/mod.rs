@@ -160,7 +160,7 @@ impl Server {
             queued: 0,
             delayed: Delayed::default(),
             encoded: None,
-            faults: Faults::default(),
+            faults: Faults::new(config.node, config.acceptor_failures),
             ring: Ring::default(),
             metrics: Metrics::default(),
             complaints: Complaints::default(),
@@ -275,8 +275,7 @@ impl Server {
 
     /// The fault `pause`: everything sleeps.
     fn pause(&mut self) {
-        let now = self.time();
-        if let Some(span) = self.faults.pause(now) {
+        if let Some(span) = self.faults.take_pause() {
             std::thread::sleep(span);
         }
     }
@@ -403,6 +402,7 @@ impl Server {
             Overdue::Dial => self.close(number, "no answer to the dial", now),
             Overdue::Ping => self.ping(number, now),
             Overdue::HalfOpen => self.close(number, "pings unanswered: half open", now),
+            Overdue::Session => self.on_session_due(number, now),
             Overdue::Linger => self.close(number, "", now),
         }
     }

@@ -204,14 +204,7 @@ impl Server {
             let detail = format!("request id {request_id} is in flight already");
             return self.refuse_link(number, ErrorCode::NotAllowed, &detail, None, now);
         }
-        self.ring.push(
-            now,
-            What::Request {
-                connection: number,
-                request: request_id,
-                name: op_name(&request),
-            },
-        );
+        self.note_request(number, request_id, &request, now);
         if request.op == RequestOp::Status {
             return self.answer(id, status_reply(self.status_json(machine, now).to_string()), now);
         }
@@ -270,15 +263,6 @@ fn bytes_missing(input: &[u8]) -> usize {
     match input.first_chunk() {
         Some(length) => (8 + u32::from_be_bytes(*length) as usize).saturating_sub(input.len()),
         None => 0,
-    }
-}
-
-fn op_name(request: &Request) -> &'static str {
-    match &request.op {
-        RequestOp::Write(op) => op.name(),
-        RequestOp::Get { .. } => "get",
-        RequestOp::GetStale { .. } => "get_stale",
-        RequestOp::Status => "status",
     }
 }
 

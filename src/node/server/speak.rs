@@ -201,8 +201,10 @@ impl Server {
             }
             Some(Role::Debug(session)) => {
                 let mut out = Vec::new();
-                debug::answer(session, request, &reply, &mut out);
+                let asked = debug::answer(session, now, request, &reply, &mut out);
+                self.ask_machine(connection, asked, now);
                 self.push_bytes(connection, out.into());
+                self.arm(connection);
             }
             _ => self.metrics.replies_dropped += 1,
         }
@@ -217,7 +219,7 @@ impl Server {
     }
 
     /// Reads on where a pause has ended (S1).
-    fn resume(&mut self, number: u64) {
+    pub(super) fn resume(&mut self, number: u64) {
         let queued = self.queued;
         let Some(link) = self.links.get(&number) else { return };
         if link.paused && !link.must_pause(queued) {

@@ -55,6 +55,18 @@ impl Leading {
     pub(super) fn forgive(&mut self, span: Duration) {
         self.heard.forgive(span);
     }
+
+    pub(super) fn timers(&self, config: &Config) -> Vec<(&'static str, Time)> {
+        let until = self
+            .heard
+            .quorum_until(&config.membership, config.timing.election_timeout);
+        let mut timers = vec![("heartbeat", self.heartbeat_at), ("step_down", until)];
+        let resend = self.lead.oldest_sent().map(|sent| sent + resend_after(config));
+        timers.extend(resend.map(|due| ("resend_accept", due)));
+        timers.extend(self.challenge.as_ref().map(|(_, until)| ("challenge", *until)));
+        timers.extend(self.mark_due.map(|due| ("fetch_mark", due)));
+        timers
+    }
 }
 
 /// A slot without a quorum is sent again after two heartbeats: links are TCP, so little is lost but with its link.
@@ -415,6 +427,17 @@ impl Replica {
             Role::Leading(leading) => leading.lead.open_entry(slot),
             _ => None,
         }
+    }
+
+    /// Who has accepted the entry that this leader has open in `slot`, durably.
+    pub fn open_votes(&self, slot: Slot) -> Option<Vec<NodeId>> {
+        let Role::Leading(leading) = &self.role else {
+            return None;
+        };
+        let votes = leading.lead.open_votes(slot)?;
+        let members = &self.config.membership;
+        let voted = members.voters().iter().filter(|node| members.has(votes, **node));
+        Some(voted.copied().collect())
     }
 
     /// First slot free for a new entry, while this node leads; else the first slot that it does not know as chosen.

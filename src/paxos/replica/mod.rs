@@ -405,6 +405,29 @@ impl Replica {
         self.used
     }
 
+    /// The highest ballot seen anywhere.
+    pub fn highest_seen(&self) -> Ballot {
+        self.highest_seen
+    }
+
+    /// What this node waits for in agreement, and until when; for people to look at.
+    pub fn timers(&self) -> Vec<(&'static str, Time)> {
+        let mut timers = match &self.role {
+            Role::Leading(leading) => leading.timers(&self.config),
+            Role::Preparing { phase, .. } if phase.is_durable => vec![("resend_prepare", phase.resend_at)],
+            Role::Preparing { .. } | Role::Asking(_) | Role::Follower => Vec::new(),
+        };
+        let election = match &self.role {
+            Role::Follower if self.election.following().is_some() => "leader_lost",
+            Role::Follower => "stand_up",
+            Role::Asking(_) | Role::Preparing { .. } | Role::Leading(_) => "campaign_lost",
+        };
+        timers.push((election, self.election.deadline()));
+        timers.extend(self.catch_up.deadline().map(|due| ("catch_up", due)));
+        timers.retain(|(_, due)| *due != Time(u64::MAX));
+        timers
+    }
+
     /// The voting members.
     pub fn membership(&self) -> &Membership {
         &self.config.membership
