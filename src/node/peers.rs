@@ -65,6 +65,11 @@ impl Peer {
         self.dial_at
     }
 
+    /// Dials that failed in a row.
+    pub fn failed_dials(&self) -> u32 {
+        self.tries
+    }
+
     /// Whether what is sent now may arrive.
     pub fn is_up(&self) -> bool {
         self.up_since.is_some()

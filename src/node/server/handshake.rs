@@ -148,7 +148,7 @@ impl Server {
             }
             Ok(false) => false,
             Err(error) => {
-                self.dial_failed(number, peer, dial_end(&error), &error.to_string(), now);
+                self.dial_failed(number, dial_end(&error), &error.to_string(), now);
                 false
             }
         }

@@ -16,6 +16,9 @@ use mio::{Interest, Token};
 use std::io;
 use std::net::SocketAddr;
 
+/// Nodes that start together miss each other at first; the log says nothing of so many failed dials in a row.
+const DIALS_BEFORE_A_LINE: u32 = 8;
+
 impl Server {
     /// Takes up another role on a connection.
     pub(super) fn become_role(&mut self, number: u64, role: Role, now: Time) {
@@ -75,7 +78,7 @@ impl Server {
 
     /// Queues the last bytes of a connection; it closes when they are out and the other side has closed, or soon.
     pub(super) fn last_words(&mut self, number: u64, words: Bytes, now: Time) {
-        self.detach(number, DialEnd::Failed, now);
+        self.detach(number, DialEnd::Failed, "refused", now);
         self.push_bytes(number, words);
         self.become_role(number, Role::Closing, now);
         self.discard_of(number);
@@ -90,10 +93,10 @@ impl Server {
     /// Closes a connection now. `why` is told where it is a link of a peer.
     pub(super) fn close(&mut self, number: u64, why: &str, now: Time) {
         let Some(link) = self.links.get(&number) else { return };
-        if let (Some(peer), false) = (link.peer(), why.is_empty()) {
-            log::debug!("connection {number} with {peer}: {why}");
+        if let Some(peer) = link.peer() {
+            log::debug!("connection {number} with {peer} closed: {why}");
         }
-        self.detach(number, DialEnd::Failed, now);
+        self.detach(number, DialEnd::Failed, why, now);
         self.forget(number);
     }
 
@@ -114,7 +117,7 @@ impl Server {
     }
 
     /// Takes a connection out of the books of its role (S4): whatever happens to its bytes, it counts no more.
-    fn detach(&mut self, number: u64, end: DialEnd, now: Time) {
+    fn detach(&mut self, number: u64, end: DialEnd, why: &str, now: Time) {
         let Some(link) = self.links.get(&number) else { return };
         match link.role {
             Role::Fresh => {
@@ -123,8 +126,8 @@ impl Server {
             Role::Client { .. } => self.clients -= 1,
             Role::Debug(_) => self.debug_gone(number, now),
             Role::From(peer) => self.incoming_gone(number, peer, now),
-            Role::To(peer) => self.outgoing_gone(peer, now),
-            Role::Dialling(peer) | Role::Greeting(peer) => self.dial_gone(peer, end, now),
+            Role::To(peer) => self.outgoing_gone(peer, why, now),
+            Role::Dialling(peer) | Role::Greeting(peer) => self.dial_gone(peer, end, why, now),
             Role::Closing => {}
         }
     }
@@ -149,27 +152,29 @@ impl Server {
         }
     }
 
-    fn outgoing_gone(&mut self, peer: NodeId, now: Time) {
+    fn outgoing_gone(&mut self, peer: NodeId, why: &str, now: Time) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         state.outgoing_closed(now, &mut self.chance);
         self.inputs.push(Input::LinkDown { peer });
         self.ring.push(now, What::LinkDown(peer));
-        log::info!("link to {peer} down");
+        log::info!("link to {peer} down: {why}");
     }
 
-    fn dial_gone(&mut self, peer: NodeId, end: DialEnd, now: Time) {
+    fn dial_gone(&mut self, peer: NodeId, end: DialEnd, why: &str, now: Time) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         if state.dial_failed(now, end, &mut self.chance) {
             self.inputs.push(Input::Died { peer });
             self.ring.push(now, What::Died(peer));
             log::info!("{peer} is gone: its connection closed and nobody listens there");
+        } else if state.failed_dials() >= DIALS_BEFORE_A_LINE && self.complaints.may_repeat("dial", peer, now) {
+            let address = &state.address.text;
+            log::warn!("{peer} at {address} is not reached: {why}; dialling on");
         }
     }
 
     /// A dial came to nothing.
-    pub(super) fn dial_failed(&mut self, number: u64, peer: NodeId, end: DialEnd, why: &str, now: Time) {
-        log::debug!("dial to {peer}: {why}");
-        self.detach(number, end, now);
+    pub(super) fn dial_failed(&mut self, number: u64, end: DialEnd, why: &str, now: Time) {
+        self.detach(number, end, why, now);
         // Out of the books already; what is left is the socket.
         self.become_role(number, Role::Closing, now);
         self.forget(number);
@@ -205,8 +210,7 @@ impl Server {
                 self.add(number, Connection::new(stream, remote, now), Role::Dialling(peer), now);
             }
             Err(error) => {
-                log::debug!("dial to {peer}: {error}");
-                self.dial_gone(peer, dial_end(&error), now);
+                self.dial_gone(peer, dial_end(&error), &error.to_string(), now);
             }
         }
     }

@@ -419,6 +419,8 @@ impl Server {
         let Some(link) = self.links.get(&number) else { return };
         let (remote, peer) = (link.connection.remote(), link.peer());
         let who = match peer {
+            // A peer comes again and again.
+            Some(peer) if !self.complaints.may_repeat(code.name(), peer, now) => return,
             Some(peer) => format!("{peer} at {remote}"),
             None => remote.to_string(),
         };

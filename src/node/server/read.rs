@@ -189,7 +189,7 @@ impl Server {
             let line = format!("{who} refuses this node's connection: {code}: {detail:?}");
             self.complain("refused_by", now, &line);
         }
-        self.close(number, "", now);
+        self.close(number, "refused by the other side", now);
     }
 
     fn on_request(&mut self, number: u64, request_id: u64, request: Request, machine: &Machine, now: Time) {
