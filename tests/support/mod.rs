@@ -1,14 +1,23 @@
-//! What tests with real processes share: a cluster on free ports, in a directory of its own.
+//! What tests with real processes share: clusters on free ports, in directories of their own, no process left.
 //!
 //! Ports are taken below the ephemeral range, so that no connection of this machine sits on them by chance, and tried
 //! anew if they are taken.
 
-#![allow(dead_code, reason = "each file of tests uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each file of tests uses its own part")]
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use synod::client::Options as ClientOptions;
+use synod::client::blocking::Client;
 use synod::cluster::local::{ClusterError, LocalCluster, Options};
+use synod::kv::SessionRef;
+use synod::wire::frame;
+use synod::wire::hello::{FEATURES, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN};
+use synod::wire::{Frame, Hello, HelloKind, Outcome, Request, RequestOp};
 
 /// Ports are drawn from here on, in blocks: nodes first, their debug ports 100 higher.
 const PORT_MIN: u16 = 10_000;
@@ -22,19 +31,21 @@ const TRIES: usize = 50;
 /// Tests write little: small segments are quicker to preallocate.
 const SMALL: [&str; 2] = ["--segment-bytes", "8MiB"];
 /// A leader comes to be within; a loaded machine takes its time.
-const LEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const LEADER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A cluster of processes, with the directory that it lives in. Dropping it kills the processes first.
-pub(crate) struct TestCluster {
-    pub(crate) nodes: LocalCluster,
+/// A running cluster, its directory, and what its nodes said; printed if the test fails. Dropping it kills the processes.
+pub struct TestCluster {
+    pub nodes: LocalCluster,
+    log: Vec<String>,
     _directory: tempfile::TempDir,
 }
 
 /// Starts `nodes` nodes with `flags` (`{id}` stands for a node's id) and waits until one of them leads.
-pub(crate) fn start_cluster(nodes: u16, flags: &[&str]) -> TestCluster {
+pub fn start_cluster(nodes: u16, flags: &[&str]) -> TestCluster {
     for _ in 0..TRIES {
         let mut cluster = launch(nodes, flags);
-        match cluster.nodes.wait_for_leader(LEADER_TIMEOUT, print_line) {
+        let TestCluster { nodes, log, .. } = &mut cluster;
+        match nodes.wait_for_leader(LEADER_TIMEOUT, |id, line| log.push(format!("n{id} {line}"))) {
             Ok(_) => return cluster,
             // Somebody took the port between our look and the node's.
             Err(ClusterError::Ended { status, .. }) if status.code() == Some(PORT_TAKEN) => {}
@@ -45,7 +56,7 @@ pub(crate) fn start_cluster(nodes: u16, flags: &[&str]) -> TestCluster {
 }
 
 /// Starts them and does not wait.
-pub(crate) fn launch(nodes: u16, flags: &[&str]) -> TestCluster {
+pub fn launch(nodes: u16, flags: &[&str]) -> TestCluster {
     let directory = tempfile::tempdir().expect("the system has room for a directory");
     for _ in 0..TRIES {
         let options = Options {
@@ -59,6 +70,7 @@ pub(crate) fn launch(nodes: u16, flags: &[&str]) -> TestCluster {
             Ok(nodes) => {
                 return TestCluster {
                     nodes,
+                    log: Vec::new(),
                     _directory: directory,
                 };
             }
@@ -76,7 +88,180 @@ fn next_block() -> u16 {
     PORT_MIN + next.fetch_add(1, Ordering::Relaxed) % BLOCKS * BLOCK_PORTS
 }
 
+impl TestCluster {
+    /// Waits for a leader that hears a quorum.
+    pub fn wait_for_leader(&mut self) -> u16 {
+        let log = &mut self.log;
+        let leader = self
+            .cluster
+            .wait_for_leader(LEADER_TIMEOUT, |id, line| log.push(format!("n{id} {line}")));
+        leader.unwrap_or_else(|error| panic!("{error}\n{}", self.log.join("\n")))
+    }
+
+    /// Lets time pass, and takes the nodes' log lines meanwhile.
+    pub fn rest(&mut self, span: Duration) {
+        let until = now() + span;
+        while now() < until {
+            let log = &mut self.log;
+            let ended = self
+                .cluster
+                .pump(Duration::from_millis(20), |id, line| log.push(format!("n{id} {line}")));
+            let ended = ended.expect("log lines can be read");
+            assert!(
+                ended.is_empty(),
+                "nodes ended by themselves: {ended:?}\n{}",
+                self.log.join("\n")
+            );
+        }
+    }
+
+    /// Waits until `is_so`, at most `limit`; whether it came true.
+    pub fn wait_until(&mut self, limit: Duration, mut is_so: impl FnMut(&LocalCluster) -> bool) -> bool {
+        let until = now() + limit;
+        while now() < until {
+            if is_so(&self.nodes) {
+                return true;
+            }
+            self.rest(Duration::from_millis(30));
+        }
+        is_so(&self.nodes)
+    }
+
+    /// All addresses.
+    pub fn addresses(&self) -> Vec<String> {
+        self.nodes
+            .ids()
+            .into_iter()
+            .map(|id| self.nodes.address(id).to_string())
+            .collect()
+    }
+
+    /// Everything that the nodes said so far.
+    pub fn log(&self) -> &[String] {
+        &self.log
+    }
+}
+
+impl Deref for TestCluster {
+    type Target = LocalCluster;
+    fn deref(&self) -> &LocalCluster {
+        &self.nodes
+    }
+}
+
+impl DerefMut for TestCluster {
+    fn deref_mut(&mut self) -> &mut LocalCluster {
+        &mut self.nodes
+    }
+}
+
+impl Drop for TestCluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = &mut self.log;
+            let _ = self
+                .cluster
+                .pump(Duration::ZERO, |id, line| log.push(format!("n{id} {line}")));
+            eprintln!("what the nodes said:\n{}", self.log.join("\n"));
+        }
+    }
+}
+
+/// A client of all `endpoints` with a deadline of its own for each operation.
+pub fn client(endpoints: &[String], timeout: Duration) -> Client {
+    let mut options = ClientOptions::random().expect("randomness");
+    options.timeout = timeout;
+    Client::connect(endpoints, options).expect("a client")
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests of real processes live in real time")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// A connection that speaks the binary protocol frame by frame, to send what no client library would.
+pub struct RawClient {
+    stream: TcpStream,
+    input: bytes::BytesMut,
+    next_id: u64,
+}
+
+impl RawClient {
+    /// Dials a node and shakes hands as a client.
+    pub fn connect(address: &str) -> RawClient {
+        let stream = TcpStream::connect(address).expect("the node listens");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .expect("a timeout");
+        stream.set_nodelay(true).expect("no delay");
+        let mut client = RawClient {
+            stream,
+            input: bytes::BytesMut::new(),
+            next_id: 0,
+        };
+        client.send(0, &Frame::Hello(hello()));
+        let (_, answer) = client.receive().expect("the node's HELLO");
+        assert!(matches!(answer, Frame::Hello(_)), "{answer:?}");
+        client
+    }
+
+    pub fn send(&mut self, id: u64, frame: &Frame) {
+        let mut bytes = Vec::new();
+        frame::encode(frame, id, &mut bytes);
+        self.stream.write_all(&bytes).expect("the node takes it");
+    }
+
+    /// The next frame; `None` if the node closed the connection.
+    pub fn receive(&mut self) -> Option<(u64, Frame)> {
+        loop {
+            if let Some((header, body)) =
+                frame::next_frame(&mut self.input, frame::FRAME_BYTES_MAX).expect("whole frames")
+            {
+                return Some((header.request_id, frame::decode(header, body).expect("known frames")));
+            }
+            let mut buffer = [0; 4096];
+            match self.stream.read(&mut buffer) {
+                Ok(0) | Err(_) => return None,
+                Ok(count) => self.input.extend_from_slice(&buffer[..count]),
+            }
+        }
+    }
+
+    /// Sends a request and waits for its reply; `None` if the connection closed first.
+    pub fn request(&mut self, session: SessionRef, number: u64, op: RequestOp) -> Option<Outcome> {
+        self.next_id += 1;
+        let id = self.next_id;
+        let request = Request {
+            deadline_ms: 5_000,
+            session,
+            number,
+            low: number,
+            op,
+        };
+        self.send(id, &Frame::Request(request));
+        loop {
+            match self.receive()? {
+                (of, Frame::Reply(reply)) if of == id => return Some(reply.outcome),
+                (_, Frame::Ping { nonce }) => self.send(0, &Frame::Pong { nonce }),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What a client says first.
+pub fn hello() -> Hello {
+    Hello {
+        version_min: PROTOCOL_VERSION_MIN,
+        version_max: PROTOCOL_VERSION_MAX,
+        features: FEATURES,
+        kind: HelloKind::Client,
+        cluster_name: String::new(),
+        cluster_id: 0,
+    }
+}
+
 /// Log lines of nodes, shown only if the test fails.
-pub(crate) fn print_line(id: u16, line: &str) {
+pub fn print_line(id: u16, line: &str) {
     println!("n{id} {line}");
 }

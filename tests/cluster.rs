@@ -1,0 +1,366 @@
+//! Real processes, killed for real: few, short, and each a promise of the README.
+
+mod support;
+
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use support::{RawClient, TestCluster, client, start_cluster};
+use synod::client::blocking::{Cas, Error};
+use synod::kv::{Answer, Done, Expect, Op, SessionRef};
+use synod::paxos::Slot;
+use synod::wire::{Outcome, RequestOp, Served};
+
+/// Writers that put unique keys until told to stop; each remembers what was acknowledged.
+struct Writers {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicUsize>,
+    failed: Arc<AtomicUsize>,
+    threads: Vec<JoinHandle<BTreeMap<String, u64>>>,
+}
+
+impl Writers {
+    fn start(cluster: &TestCluster, count: u64) -> Writers {
+        let (stop, done, failed) = Default::default();
+        let mut writers = Writers {
+            stop,
+            done,
+            failed,
+            threads: Vec::new(),
+        };
+        for writer in 0..count {
+            let (endpoints, stop) = (cluster.addresses(), writers.stop.clone());
+            let (done, failed) = (writers.done.clone(), writers.failed.clone());
+            writers.threads.push(std::thread::spawn(move || {
+                let mut client = client(&endpoints, Duration::from_secs(15));
+                let mut acknowledged = BTreeMap::new();
+                for number in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let key = format!("writer-{writer}-{number}");
+                    match client.put(key.clone(), number.to_string()) {
+                        Ok(_) => {
+                            acknowledged.insert(key, number);
+                            done.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(error) => {
+                            eprintln!("put {key}: {error}");
+                            failed.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                }
+                let _ = client.close(); // the session expires by itself otherwise
+                acknowledged
+            }));
+        }
+        writers
+    }
+
+    /// Waits until so many more writes were acknowledged.
+    fn wait_for_more(&self, cluster: &mut TestCluster, more: usize) {
+        let goal = self.done.load(Ordering::Relaxed) + more;
+        let done = &self.done;
+        let came = cluster.wait_until(Duration::from_secs(20), |_| done.load(Ordering::Relaxed) >= goal);
+        assert!(came, "writes do not go on");
+    }
+
+    fn failed(&self) -> usize {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Stops all, and looks for everything that was acknowledged.
+    fn finish(self, cluster: &mut TestCluster) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut reader = client(&cluster.addresses(), Duration::from_secs(15));
+        let mut count = 0;
+        for thread in self.threads {
+            for (key, number) in thread.join().expect("a writer ends well") {
+                let found = reader.get(key.clone()).expect("reads are served");
+                let value = found
+                    .unwrap_or_else(|| panic!("{key} was acknowledged, and is gone"))
+                    .value;
+                assert_eq!(value, number.to_string().as_bytes(), "{key}");
+                count += 1;
+            }
+        }
+        count
+    }
+}
+
+#[test]
+fn any_two_of_five_may_die_and_even_all_at_once_and_nothing_acknowledged_is_lost() {
+    let mut cluster = start_cluster(5, &[]);
+    let writers = Writers::start(&cluster, 4);
+    writers.wait_for_more(&mut cluster, 50);
+    for pair in [[1, 2], [3, 4], [5, 1], [2, 4]] {
+        let leader = cluster.wait_for_leader();
+        // The leader is always one of them.
+        let victims = if pair.contains(&leader) {
+            pair
+        } else {
+            [pair[0], leader]
+        };
+        victims.iter().for_each(|id| assert!(cluster.kill_node(*id)));
+        writers.wait_for_more(&mut cluster, 30);
+        victims
+            .iter()
+            .for_each(|id| cluster.start_node(*id).expect("it starts again"));
+        writers.wait_for_more(&mut cluster, 30);
+        // Everybody is back before the next two die, so that a majority always lives.
+        let all_follow = |cluster: &synod::cluster::LocalCluster| {
+            cluster
+                .ids()
+                .iter()
+                .all(|id| cluster.status(*id).is_some_and(|status| status["has_quorum"] == true))
+        };
+        assert!(
+            cluster.wait_until(Duration::from_secs(10), all_follow),
+            "not all nodes are back"
+        );
+    }
+    assert_eq!(
+        writers.failed(),
+        0,
+        "operations failed though a majority lived all the time"
+    );
+    cluster.kill_all();
+    cluster
+        .ids()
+        .into_iter()
+        .for_each(|id| cluster.start_node(id).expect("it starts again"));
+    writers.wait_for_more(&mut cluster, 50);
+    let count = writers.finish(&mut cluster);
+    assert!(count >= 340, "{count} writes acknowledged and found");
+}
+
+#[test]
+fn concurrent_increments_end_at_the_exact_count_although_nodes_are_killed() {
+    const THREADS: u64 = 4;
+    const INCREMENTS: u64 = 60;
+    let mut cluster = start_cluster(3, &[]);
+    let threads: Vec<JoinHandle<()>> = (0..THREADS)
+        .map(|_| {
+            let endpoints = cluster.addresses();
+            std::thread::spawn(move || {
+                let mut client = client(&endpoints, Duration::from_secs(20));
+                for _ in 0..INCREMENTS {
+                    increment(&mut client);
+                }
+            })
+        })
+        .collect();
+    for _ in 0..3 {
+        cluster.rest(Duration::from_millis(300));
+        let leader = cluster.wait_for_leader();
+        assert!(cluster.kill_node(leader));
+        cluster.rest(Duration::from_millis(400));
+        cluster.start_node(leader).expect("it starts again");
+        cluster.wait_for_leader();
+    }
+    for thread in threads {
+        assert!(
+            cluster.wait_until(Duration::from_secs(30), |_| thread.is_finished()),
+            "increments do not end"
+        );
+        thread.join().expect("a counter ends well");
+    }
+    let mut reader = client(&cluster.addresses(), Duration::from_secs(10));
+    let count = reader.get("counter").expect("served").expect("counted");
+    assert_eq!(count.value, (THREADS * INCREMENTS).to_string().as_bytes());
+}
+
+/// Reads, adds one, and swaps, until the swap was this client's own.
+fn increment(client: &mut synod::client::blocking::Client) {
+    loop {
+        let swapped = match client.get("counter").expect("reads are served") {
+            None => client.put_if_absent("counter", "1"),
+            Some(found) => {
+                let count: u64 = std::str::from_utf8(&found.value)
+                    .expect("text")
+                    .parse()
+                    .expect("a number");
+                let swap = client.cas("counter", Expect::Version(found.version), (count + 1).to_string());
+                swap.map(|cas| matches!(cas, Cas::Swapped { .. }))
+            }
+        };
+        match swapped {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error @ (Error::NotDone(_) | Error::Unknown(_) | Error::Io(_))) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_write_repeated_at_every_node_and_across_a_leader_kill_takes_effect_once() {
+    let mut cluster = start_cluster(3, &[]);
+    let mut session = SessionRef {
+        id: fastrand::u128(1..),
+        opened: Slot::ZERO,
+    };
+    let done = |outcome: Option<Outcome>| match outcome {
+        Some(Outcome::Done(Served::Done(done))) => Some(done),
+        _ => None,
+    };
+    // OPEN carries no write, so it may be repeated as well: the same slot comes back.
+    for address in cluster.addresses() {
+        let opened = done(RawClient::connect(&address).request(session, 0, RequestOp::Write(Op::Open)));
+        let open_again = SessionRef {
+            opened: Slot::ZERO,
+            ..session
+        };
+        let Some(Done {
+            answer: Answer::Opened { opened: slot },
+            ..
+        }) = opened.or_else(|| done(RawClient::connect(&address).request(open_again, 0, RequestOp::Write(Op::Open))))
+        else {
+            panic!("OPEN is not answered");
+        };
+        if session.opened != Slot::ZERO {
+            assert_eq!(session.opened, slot);
+        }
+        session = SessionRef {
+            opened: Slot::ZERO,
+            ..session
+        };
+        if address == *cluster.addresses().last().expect("three") {
+            session.opened = slot;
+        }
+    }
+    let put = || {
+        let (key, value) = (Bytes::from("once"), Bytes::from("1"));
+        RequestOp::Write(Op::Put {
+            key,
+            value,
+            if_absent: true,
+            want_previous: false,
+        })
+    };
+    let first =
+        done(RawClient::connect(&cluster.addresses()[0]).request(session, 1, put())).expect("the first is done");
+    assert!(matches!(first.answer, Answer::Written { .. }));
+    for address in cluster.addresses() {
+        let again = done(RawClient::connect(&address).request(session, 1, put()));
+        assert_eq!(
+            again.as_ref(),
+            Some(&first),
+            "the same answer, slot and revision included, from {address}"
+        );
+    }
+    let leader = cluster.wait_for_leader();
+    cluster.kill_node(leader);
+    cluster.wait_for_leader();
+    for id in cluster.ids().into_iter().filter(|id| *id != leader) {
+        let address = cluster.address(id).to_string();
+        let came = cluster.wait_until(Duration::from_secs(10), |_| {
+            done(RawClient::connect(&address).request(session, 1, put())).is_some_and(|again| again == first)
+        });
+        assert!(came, "n{id} does not give the first answer again");
+    }
+}
+
+#[test]
+fn clients_of_every_node_see_each_others_writes_at_once() {
+    let cluster = start_cluster(3, &[]);
+    let mut clients: Vec<_> = cluster
+        .addresses()
+        .into_iter()
+        .map(|address| {
+            let mut options = synod::client::Options::random().expect("randomness");
+            options.follow_leader = false; // stays where it is: followers forward
+            synod::client::blocking::Client::connect(&[address], options).expect("a client")
+        })
+        .collect();
+    for round in 0..20 {
+        let writer = round % clients.len();
+        clients[writer].put("shared", round.to_string()).expect("written");
+        for client in &mut clients {
+            let found = client.get("shared").expect("read").expect("there");
+            assert_eq!(found.value, round.to_string().as_bytes(), "a read went back");
+        }
+    }
+}
+
+#[test]
+fn acceptors_that_fail_and_return_at_random_lose_nothing() {
+    let mut cluster = start_cluster(3, &["--acceptor-failures", "mtbf=800ms,mttr=150ms,seed={id}"]);
+    let writers = Writers::start(&cluster, 4);
+    cluster.rest(Duration::from_secs(4));
+    writers.wait_for_more(&mut cluster, 20);
+    let failures = cluster
+        .log()
+        .iter()
+        .filter(|line| line.contains("acceptor failed"))
+        .count();
+    assert!(failures >= 3, "only {failures} acceptor failures in four seconds");
+    let count = writers.finish(&mut cluster);
+    assert!(count >= 50, "{count} writes acknowledged and found");
+}
+
+#[test]
+fn an_isolated_leader_steps_down_and_tells_its_clients_the_truth() {
+    let mut cluster = start_cluster(3, &["--allow-faults"]);
+    let mut writer = client(&cluster.addresses(), Duration::from_secs(10));
+    writer.put("before", "1").expect("written");
+    let leader = cluster.wait_for_leader();
+    let mut raw = RawClient::connect(&cluster.address(leader).to_string());
+    let answer = cluster.ask(leader, "fault isolate 3s").expect("the debug port answers");
+    assert!(answer.ends_with("OK\n"), "{answer}");
+    let get = RequestOp::Get {
+        key: Bytes::from("before"),
+    };
+    let outcome = raw.request(SessionRef::default(), 0, get).expect("an answer");
+    assert!(
+        matches!(outcome, Outcome::NotDone { .. }),
+        "a leader that hears nobody must not serve reads: {outcome:?}"
+    );
+    let stepped_down = |cluster: &synod::cluster::LocalCluster| {
+        cluster.status(leader).is_some_and(|status| status["role"] != "leader")
+    };
+    assert!(
+        cluster.wait_until(Duration::from_secs(3), stepped_down),
+        "it still calls itself leader"
+    );
+    writer.put("during", "2").expect("the others serve meanwhile");
+    let is_back = |cluster: &synod::cluster::LocalCluster| {
+        cluster
+            .status(leader)
+            .is_some_and(|status| status["role"] == "follower" && status["has_quorum"] == true)
+    };
+    assert!(
+        cluster.wait_until(Duration::from_secs(10), is_back),
+        "it does not come back"
+    );
+    let mut on_it = client(&[cluster.address(leader).to_string()], Duration::from_secs(5));
+    assert_eq!(on_it.get("during").expect("served").expect("there").value, b"2"[..]);
+}
+
+#[test]
+fn a_node_that_is_asked_to_end_hands_leadership_over_and_ends_cleanly() {
+    let mut cluster = start_cluster(3, &[]);
+    let leader = cluster.wait_for_leader();
+    let began = support::now();
+    cluster.signal(leader, rustix::process::Signal::TERM);
+    let mut log = Vec::new();
+    let mut ended = Vec::new();
+    while ended.is_empty() && began.elapsed() < Duration::from_secs(5) {
+        ended = cluster
+            .pump(Duration::from_millis(20), |id, line| log.push(format!("n{id} {line}")))
+            .expect("log lines");
+    }
+    assert!(
+        matches!(ended.as_slice(), [(id, status)] if *id == leader && status.success()),
+        "{ended:?}\n{}",
+        log.join("\n")
+    );
+    assert!(
+        log.iter().any(|line| line.contains("hands leadership over")),
+        "{}",
+        log.join("\n")
+    );
+    assert_ne!(cluster.wait_for_leader(), leader);
+}
