@@ -349,7 +349,7 @@ fn a_directory_of_another_node_is_named_and_refused() {
     let locked = synodd(&["--id", "1", "--cluster", "1=127.0.0.1:29004", "--data-dir", &directory]);
     assert_eq!(locked.status.code(), Some(3), "{}", text(&locked));
     assert!(
-        text(&locked).contains("lock"),
+        text(&locked).contains("in use by another process"),
         "two processes on one directory: {}",
         text(&locked)
     );

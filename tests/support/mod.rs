@@ -93,7 +93,7 @@ impl TestCluster {
     pub fn wait_for_leader(&mut self) -> u16 {
         let log = &mut self.log;
         let leader = self
-            .cluster
+            .nodes
             .wait_for_leader(LEADER_TIMEOUT, |id, line| log.push(format!("n{id} {line}")));
         leader.unwrap_or_else(|error| panic!("{error}\n{}", self.log.join("\n")))
     }
@@ -104,7 +104,7 @@ impl TestCluster {
         while now() < until {
             let log = &mut self.log;
             let ended = self
-                .cluster
+                .nodes
                 .pump(Duration::from_millis(20), |id, line| log.push(format!("n{id} {line}")));
             let ended = ended.expect("log lines can be read");
             assert!(
@@ -160,7 +160,7 @@ impl Drop for TestCluster {
         if std::thread::panicking() {
             let log = &mut self.log;
             let _ = self
-                .cluster
+                .nodes
                 .pump(Duration::ZERO, |id, line| log.push(format!("n{id} {line}")));
             eprintln!("what the nodes said:\n{}", self.log.join("\n"));
         }
