@@ -3,11 +3,14 @@
 //! Results go to standard output, diagnostics to standard error. Exit codes are those of [`exit`], for every subcommand.
 //!
 //! * [`data`]: `put`, `get`, `del`, `cas`. [`debug`]: a node's debug port. [`status`]: all nodes in a table.
+//! * [`load`]: `run` and `bench`; also a script under `synod cluster --run`, which may kill and start nodes.
 //! * Elsewhere: [`crate::cluster`] and [`crate::workload`] bring their own subcommands.
 
 pub mod data;
 pub mod debug;
 pub mod exit;
+pub mod load;
+mod load_cluster;
 pub mod status;
 
 use crate::client::Options;
@@ -71,6 +74,8 @@ enum Command {
     Debug(debug::DebugArgs),
     /// Show all nodes in a table: role, ballot, slots, revision, lag, faults
     Status,
+    Run(load::RunArgs),
+    Bench(load::BenchArgs),
     Check(CheckArgs),
     Cluster(ClusterArgs),
 }
@@ -85,7 +90,12 @@ pub fn main() -> ExitCode {
         Command::Check(args) => {
             end_on_interrupt().map(|()| crate::workload::check::run(args, cli.global.output == Output::Json))
         }
-        Command::Cluster(args) => Ok(crate::cluster::run::run(args)),
+        Command::Run(args) => load::run(&cli.global, args),
+        Command::Bench(args) => load::bench(&cli.global, args),
+        Command::Cluster(args) => match &args.run {
+            Some(file) => load_cluster::run(&cli.global, args, file),
+            None => Ok(crate::cluster::run::run(args)),
+        },
     };
     ExitCode::from(code.unwrap_or_else(|error| {
         complain(&error.to_string());

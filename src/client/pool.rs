@@ -104,6 +104,11 @@ impl Pool {
         Time::ZERO + clock().duration_since(self.origin)
     }
 
+    /// How many clients there are.
+    pub fn clients(&self) -> usize {
+        self.members.len()
+    }
+
     /// Operations of `client` that have not ended.
     pub fn open_operations(&self, client: usize) -> usize {
         self.members[client].machine.open_operations()

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long the nodes have to find a leader: they meet, found the cluster and elect.
-const LEADER_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const LEADER_TIMEOUT: Duration = Duration::from_secs(20);
 /// One look at the nodes and at Ctrl-C.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -33,8 +33,12 @@ pub struct ClusterArgs {
     #[arg(long, value_name = "DURATION", value_parser = units::parse_positive_duration)]
     pub chaos: Option<Duration>,
 
-    /// Seed of --chaos [default: drawn afresh, and printed]
-    #[arg(long, value_name = "N", requires = "chaos")]
+    /// Runs a workload script against the cluster, which it may `kill` and `start` nodes of, and ends
+    #[arg(long, value_name = "FILE", conflicts_with = "chaos")]
+    pub run: Option<PathBuf>,
+
+    /// Seed of --chaos or --run [default: drawn afresh, and printed]
+    #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 
     /// Further flags of every node, behind `--`
@@ -88,7 +92,7 @@ impl Interrupts {
 }
 
 /// The options of a cluster, as the flags say.
-pub(super) fn options(args: &ClusterArgs) -> Result<Options, ClusterError> {
+pub(crate) fn options(args: &ClusterArgs) -> Result<Options, ClusterError> {
     let own = std::env::current_exe().map_err(ClusterError::Io)?;
     let mut flags = vec!["--allow-faults".to_string()];
     flags.extend(args.flags.iter().cloned());
@@ -159,19 +163,19 @@ fn print_welcome(cluster: &LocalCluster, leader: u16) -> io::Result<()> {
 }
 
 /// Log lines with the node in front, in its colour on a terminal.
-pub(super) struct LogPrinter {
+pub(crate) struct LogPrinter {
     is_coloured: bool,
 }
 
 impl LogPrinter {
-    pub(super) fn new() -> LogPrinter {
+    pub(crate) fn new() -> LogPrinter {
         let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         LogPrinter {
             is_coloured: io::stderr().is_terminal() && !is_refused,
         }
     }
 
-    pub(super) fn print(&mut self, id: u16, line: &str) {
+    pub(crate) fn print(&mut self, id: u16, line: &str) {
         const COLOURS: [u8; 6] = [36, 33, 35, 32, 34, 31];
         if self.is_coloured {
             let colour = COLOURS[usize::from(id - 1) % COLOURS.len()];

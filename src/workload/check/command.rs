@@ -95,6 +95,11 @@ fn judge(history: &History, args: &CheckArgs, as_json: bool) -> u8 {
     {
         eprintln!("synod: {}: {error}", path.display());
     }
+    code(&verdict)
+}
+
+/// The exit code of a verdict.
+pub(crate) fn code(verdict: &Verdict) -> u8 {
     match verdict {
         Verdict::Linearizable(_) => LINEARIZABLE,
         Verdict::Violation(..) => VIOLATION,
@@ -102,7 +107,8 @@ fn judge(history: &History, args: &CheckArgs, as_json: bool) -> u8 {
     }
 }
 
-fn words(verdict: &Verdict, max_time: Duration) -> String {
+/// A verdict for people; several lines if it is a contradiction.
+pub(crate) fn words(verdict: &Verdict, max_time: Duration) -> String {
     match verdict {
         Verdict::Linearizable(checked) => format!("linearizable: {checked}\n"),
         Verdict::Violation(checked, violation) => format!("not linearizable: {checked}\n{violation}"),
@@ -118,7 +124,8 @@ fn words(verdict: &Verdict, max_time: Duration) -> String {
     }
 }
 
-fn object(verdict: &Verdict) -> Value {
+/// A verdict for programs.
+pub(crate) fn object(verdict: &Verdict) -> Value {
     let (name, checked, more) = match verdict {
         Verdict::Linearizable(checked) => ("linearizable", checked, Value::Null),
         Verdict::Violation(checked, violation) => ("violation", checked, json!(violation.to_string())),

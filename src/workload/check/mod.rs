@@ -25,6 +25,7 @@ mod timeline;
 pub mod zones;
 
 pub use command::{CheckArgs, run};
+pub(crate) use command::{code, object, words};
 
 use super::history::{End, History, Operation};
 use model::KeyHistory;
