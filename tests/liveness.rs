@@ -2,6 +2,7 @@
 //!
 //! All of it in simulated time, over [`world`]; a seed stands in every failure.
 
+mod disk;
 mod world;
 
 use std::collections::BTreeMap;

@@ -1,204 +1,80 @@
-//! Random worlds: loss, repeats, reordering, partitions, crashes and failing acceptors, from one seed each. Whatever
-//! happens, nodes agree, acknowledged writes stay, reads never go back; and once it is calm, everything is served.
+//! Random worlds: loss, repeats, reordering, partitions, crashes, full disks and failing acceptors, from one seed each.
+//! Whatever happens, nodes agree, acknowledged writes stay, reads never go back; and once it is calm, all is served.
 
+mod disk;
 mod world;
 
-use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::time::Duration;
-use synod::kv::{Answer, Done, Op, SessionRef};
+use synod::kv::{Op, SessionRef};
 use synod::machine::{Input, RequestId};
 use synod::paxos::{Ballot, Message, NodeId, Slot};
-use synod::wire::{Code, Outcome, Request, RequestOp, Served};
+use synod::wire::{Code, Outcome, Request, RequestOp};
+use world::clients::Clients;
 use world::{Weather, World};
-
-/// A client with one key of its own, which it alone writes: 1, 2, 3, …, with reads between.
-struct Client {
-    number: u64,
-    session: SessionRef,
-    next: u64,
-    acknowledged: u64,
-    attempts: u64,
-    waiting: Option<(u64, Doing)>,
-    since: synod::time::Time,
-    done: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Doing {
-    Open,
-    Write(u64),
-    Read { floor: u64 },
-}
-
-impl Client {
-    fn key(&self) -> Bytes {
-        Bytes::from(format!("key-{}", self.number))
-    }
-
-    fn act(&mut self, world: &mut World) {
-        let nodes = world.ids();
-        let node = nodes[world.rng.usize(0..nodes.len())];
-        if !world.is_up(node) {
-            return;
-        }
-        // What was begun is tried again, at any node, until it ends: same session, same number.
-        let doing = match self.waiting {
-            Some((_, Doing::Write(value))) => Doing::Write(value),
-            Some((_, Doing::Open)) => Doing::Open,
-            _ if self.session.opened == Slot::ZERO => Doing::Open,
-            _ if world.rng.bool() => Doing::Read {
-                floor: self.acknowledged,
-            },
-            _ => {
-                self.next += 1;
-                Doing::Write(self.next)
-            }
-        };
-        self.attempts += 1;
-        self.waiting = Some((self.attempts, doing));
-        self.since = world.now;
-        let (op, number) = match doing {
-            Doing::Open => (RequestOp::Write(Op::Open), 0),
-            Doing::Read { .. } => (RequestOp::Get { key: self.key() }, 0),
-            Doing::Write(value) => {
-                let value = Bytes::from(value.to_string());
-                (
-                    RequestOp::Write(Op::Put {
-                        key: self.key(),
-                        value,
-                        if_absent: false,
-                        want_previous: false,
-                    }),
-                    self.next,
-                )
-            }
-        };
-        let request = Request {
-            deadline_ms: 1000,
-            session: self.session,
-            number,
-            low: number,
-            op,
-        };
-        world.request(
-            node,
-            RequestId {
-                connection: self.number,
-                request: self.attempts,
-            },
-            request,
-        );
-    }
-
-    fn on_reply(&mut self, attempt: u64, outcome: &Outcome, seed: u64) {
-        let Some((waiting, doing)) = self.waiting else { return };
-        if waiting != attempt {
-            return;
-        }
-        let Outcome::Done(Served::Done(Done { answer, .. })) = outcome else {
-            if let Doing::Read { .. } = doing {
-                self.waiting = None;
-            }
-            return;
-        };
-        match (doing, answer) {
-            (Doing::Open, Answer::Opened { opened }) => self.session.opened = *opened,
-            (Doing::Write(value), Answer::Written { .. }) => self.acknowledged = value,
-            (Doing::Read { floor }, Answer::NotFound) => {
-                assert_eq!(floor, 0, "seed {seed}: an acknowledged write is gone")
-            }
-            (Doing::Read { floor }, Answer::Found(found)) => {
-                let value: u64 = std::str::from_utf8(&found.value)
-                    .expect("text")
-                    .parse()
-                    .expect("a number");
-                assert!(value >= floor, "seed {seed}: a read went back from {floor} to {value}");
-            }
-            (doing, answer) => panic!("seed {seed}: {doing:?} was answered {answer:?}"),
-        }
-        self.done += 1;
-        self.waiting = None;
-    }
-}
 
 fn run(seed: u64) -> (u64, u64) {
     let mut dice = fastrand::Rng::with_seed(seed);
     let nodes = *dice.choice(&[1, 3, 3, 3, 5, 5, 7]).expect("not empty");
     let mut world = World::new(nodes, seed, |settings| settings.cache_bytes = 2000);
-    let mut clients: BTreeMap<u64, Client> = (1..=4)
-        .map(|number| {
-            let session = SessionRef {
-                id: u128::from(number),
-                opened: Slot::ZERO,
-            };
-            let since = world.now;
-            (
-                number,
-                Client {
-                    number,
-                    session,
-                    next: 0,
-                    acknowledged: 0,
-                    attempts: 0,
-                    waiting: None,
-                    since,
-                    done: 0,
-                },
-            )
-        })
-        .collect();
+    let mut clients = Clients::new(4);
     world.run_for(Duration::from_millis(50)); // all meet once
-    let storm = if dice.bool() { 40 } else { 0 };
-    for _ in 0..storm {
+    for _ in 0..40 {
         storm_step(&mut world, &mut dice);
-        serve(&mut world, &mut clients, &mut dice, 150, seed);
+        clients.run(&mut world, &mut dice, Duration::from_millis(150));
     }
     // Calm again: everybody is up, and everything must be served.
     world.weather = Weather::CALM;
     world.heal();
+    world.run_for(Duration::from_secs(1)); // whoever shuts down has ended by then
     for id in world.ids() {
         if !world.is_up(id) {
             world.start(id);
         }
         world.input(id, Input::AcceptorUp);
+        world.input(id, Input::FreeSpace { bytes: u64::MAX });
     }
-    let before: Vec<u64> = clients.values().map(|client| client.done).collect();
-    serve(&mut world, &mut clients, &mut dice, 5_000, seed);
-    for (client, before) in clients.values().zip(before) {
-        assert!(
-            client.done > before + 20,
-            "seed {seed}: client {} got {} answers",
-            client.number,
-            client.done - before
-        );
+    let before = clients.done();
+    clients.run(&mut world, &mut dice, Duration::from_secs(3));
+    for (client, (before, after)) in before.into_iter().zip(clients.done()).enumerate() {
+        let done = after - before;
+        assert!(done > 20, "client {client} got only {done} answers once it was calm");
     }
-    world.run_for(Duration::from_secs(3));
-    let applied: Vec<Slot> = world
-        .ids()
-        .into_iter()
-        .filter_map(|id| world.machine(id).map(|m| m.state().applied()))
-        .collect();
-    assert!(
-        applied.windows(2).all(|pair| pair[0] == pair[1]),
-        "seed {seed}: not all caught up: {applied:?}"
-    );
-    (world.events_done, clients.values().map(|client| client.done).sum())
+    world.run_for(Duration::from_secs(1));
+    let applied = |id: &NodeId| world.machine(*id).map(|machine| machine.state().applied());
+    let applied: Vec<Option<Slot>> = world.ids().iter().map(applied).collect();
+    let all_alike = applied.windows(2).all(|pair| pair[0] == pair[1]);
+    assert!(all_alike, "not all caught up: {applied:?}");
+    (world.events_done, clients.done().into_iter().sum())
 }
 
 fn storm_step(world: &mut World, dice: &mut fastrand::Rng) {
     let ids = world.ids();
-    let node = ids[dice.usize(0..ids.len())];
-    match dice.u8(0..10) {
+    let mut any = || ids[dice.usize(0..ids.len())];
+    let (node, other) = (any(), any());
+    match dice.u8(0..16) {
         0 | 1 if world.is_up(node) => world.crash(node),
-        2 | 3 if !world.is_up(node) => world.start(node),
-        4 => world.isolate(node),
-        5 => world.cut(node, ids[dice.usize(0..ids.len())]),
-        6 => world.heal(),
-        7 if world.is_up(node) => world.input(node, Input::AcceptorDown),
-        8 => ids.iter().filter(|_| dice.bool()).for_each(|id| {
+        2..=4 if !world.is_up(node) => world.start(node),
+        5 => world.isolate(node),
+        6 => world.cut(node, other),
+        7 => world.heal(),
+        8 => world.flap(node, other),
+        9 => world.input(node, Input::AcceptorDown),
+        10 => ids
+            .iter()
+            .filter(|_| dice.bool())
+            .for_each(|id| world.input(*id, Input::AcceptorUp)),
+        11 => {
+            let bytes = if dice.bool() { 0 } else { u64::MAX };
+            world.input(node, Input::FreeSpace { bytes });
+        }
+        12 => world.input(node, Input::Shutdown),
+        13 if dice.bool() => ids.iter().for_each(|id| {
+            // The power fails for all; some come back at once.
             if world.is_up(*id) {
-                world.input(*id, Input::AcceptorUp);
+                world.crash(*id);
+            }
+            if dice.bool() {
+                world.start(*id);
             }
         }),
         _ => {
@@ -209,24 +85,6 @@ fn storm_step(world: &mut World, dice: &mut fastrand::Rng) {
                 reorders: dice.bool(),
                 sync_us: (50, dice.u64(100..20_000)),
             }
-        }
-    }
-}
-
-fn serve(world: &mut World, clients: &mut BTreeMap<u64, Client>, dice: &mut fastrand::Rng, ms: u64, seed: u64) {
-    for _ in 0..ms / 5 {
-        for client in clients.values_mut() {
-            // Nobody waits for ever: an attempt without an answer is made again.
-            if client.waiting.is_none() || world.now.since(client.since) > Duration::from_millis(dice.u64(20..600)) {
-                client.act(world);
-            }
-        }
-        world.run_for(Duration::from_millis(5));
-        for (_, id, reply) in std::mem::take(&mut world.replies) {
-            clients
-                .get_mut(&id.connection)
-                .expect("a client")
-                .on_reply(id.request, &reply.outcome, seed);
         }
     }
 }
@@ -243,7 +101,7 @@ fn whatever_the_weather_nodes_agree_and_acknowledged_writes_stay() {
     for seed in seeds {
         eprintln!("seed {seed}: SEED={seed} cargo test --test random_worlds");
         let (events, done) = run(seed);
-        eprintln!("seed {seed}: {events} events, {done} operations");
+        eprintln!("        {events} events, {done} operations");
     }
 }
 
