@@ -6,6 +6,7 @@
 mod support;
 
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
@@ -270,6 +271,51 @@ fn tail_help_ping_and_quit_answer() {
     assert_eq!(nc.json("ping")["pong"], true);
     assert_eq!(nc.ask("quit"), ["OK bye"]);
     assert_eq!(nc.rest(), "");
+}
+
+/// The names in the tables of `docs/debug.md`, by command: `name`, or `list[].name` for the fields of rows.
+fn documented_names() -> BTreeMap<String, Vec<String>> {
+    let page = include_str!("../docs/debug.md");
+    let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut command = String::new();
+    for line in page.lines() {
+        if let Some(heading) = line.strip_prefix("## `") {
+            command = heading.split([' ', '`']).next().unwrap().to_string();
+        } else if let Some(row) = line.strip_prefix("| `") {
+            names
+                .entry(command.clone())
+                .or_default()
+                .push(row.split('`').next().unwrap().to_string());
+        }
+    }
+    names
+}
+
+/// The names that a view really has.
+fn names_in(view: &Value) -> Vec<String> {
+    let mut names = Vec::new();
+    for (name, value) in view.as_object().unwrap() {
+        match value.as_array().and_then(|rows| rows.first()?.as_object()) {
+            Some(row) => names.extend(row.keys().map(|field| format!("{name}[].{field}"))),
+            None => names.push(name.clone()),
+        }
+    }
+    names
+}
+
+#[test]
+fn the_page_lists_the_names_that_json_has() {
+    let (_cluster, _, mut nc) = at_leader_with_a_key();
+    let documented = documented_names();
+    until("followers have answered", || {
+        nc.json("status")["followers"].as_array().map(Vec::len) == Some(2)
+    });
+    for command in ["status", "ready", "peers", "slots", "sessions", "timers", "config"] {
+        assert_eq!(names_in(&nc.json(command)), documented[command], "{command}");
+    }
+    // What is accepted is known as chosen a moment later, so the list is mostly empty.
+    let ballots = names_in(&nc.json("ballots"));
+    assert!(documented["ballots"].starts_with(&ballots[..5]), "{ballots:?}");
 }
 
 #[test]

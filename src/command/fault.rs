@@ -18,17 +18,20 @@ pub const FAULT_MAX: Duration = Duration::from_secs(600);
 /// Longest pause of the whole loop, and longest delay of a message or a sync.
 pub const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// The forms of `fault`, for `help` and for errors.
-pub const FAULT_USAGE: [&str; 9] = [
-    "fault acceptor down [5s]",
-    "fault acceptor up",
-    "fault drop <peer>[:in|:out] [30%] [10s]",
-    "fault delay <peer> 20ms [10s]",
-    "fault isolate [10s]",
-    "fault pause 2s",
-    "fault slow-sync 50ms [10s]",
-    "fault crash",
-    "fault clear",
+/// The forms of `fault`, and what each does; for `help` and for errors.
+pub const FAULT_FORMS: [(&str, &str); 9] = [
+    (
+        "fault acceptor down [5s]",
+        "the acceptor fails, and restarts from the disk",
+    ),
+    ("fault acceptor up", "it restarts now"),
+    ("fault drop <peer>[:in|:out] [30%] [10s]", "messages of a link are lost"),
+    ("fault delay <peer> 20ms [10s]", "messages of a link are late, each way"),
+    ("fault isolate [10s]", "cut off from all peers"),
+    ("fault pause 2s", "the whole loop sleeps"),
+    ("fault slow-sync 50ms [10s]", "every sync takes so much longer"),
+    ("fault crash", "the process aborts at once"),
+    ("fault clear", "ends all faults"),
 ];
 
 /// Which way messages are dropped, seen from the node that is told.
@@ -183,8 +186,9 @@ fn bounded(text: &str, most: Duration) -> Result<Duration, ParseError> {
 }
 
 fn wrong(why: &str) -> ParseError {
+    let forms = FAULT_FORMS.map(|(form, _)| form).join(" | ");
     ParseError::Usage {
-        message: format!("{why}; the faults are: {}", FAULT_USAGE.join(" | ")),
+        message: format!("{why}; the faults are: {forms}"),
     }
 }
 

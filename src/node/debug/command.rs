@@ -3,7 +3,7 @@
 //! Data commands and faults are those of `command`, as on the command line and in scripts; what is only the debug
 //! port's stands here. `help` is made from the same table that says which words there are.
 
-use crate::command::fault::FAULT_USAGE;
+use crate::command::fault::FAULT_FORMS;
 use crate::command::{DATA_VERBS, DataCommand, FaultCommand, ParseError, split_line};
 use std::ffi::OsString;
 
@@ -181,8 +181,7 @@ fn usage(form: &str) -> ParseError {
 
 /// Every form of a command, with its words of explanation.
 pub(super) fn help() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let faults = FAULT_USAGE.into_iter().map(|form| (form, "with --allow-faults only"));
-    HELP.into_iter().chain(faults)
+    HELP.into_iter().chain(FAULT_FORMS)
 }
 
 #[cfg(test)]

@@ -183,6 +183,62 @@ fn the_acceptor_fails_between_turns_and_comes_back_from_the_disk() {
     assert!(status.acceptor_up && status.promised >= promised, "{status:?}");
 }
 
+/// A write of so many bytes in the session that `open(1)` opened in slot 1.
+fn put(request: u64, bytes: usize) -> Input {
+    let op = Op::Put {
+        key: "key".into(),
+        value: vec![b'v'; bytes].into(),
+        if_absent: false,
+        want_previous: false,
+    };
+    let session = SessionRef { id: 1, opened: Slot(1) };
+    Input::Client {
+        id: RequestId { connection: 1, request },
+        request: Request {
+            deadline_ms: 1000,
+            session,
+            number: request,
+            low: request,
+            op: RequestOp::Write(op),
+        },
+    }
+}
+
+/// An acceptor that took a later slice of its log for the first one would have forgotten what it promised before.
+#[test]
+fn an_acceptor_that_fails_while_it_rereads_begins_anew() {
+    let disk = SimDisk::new(6);
+    let (mut turn, mut diary) = one_leader(&disk);
+    diary.to_come.push_back(vec![open(1)]);
+    diary.to_come.extend((1..=3).map(|request| vec![put(request, 1 << 20)]));
+    for _ in 0..4 {
+        turn.run(&mut diary).unwrap();
+    }
+    let slices = |turn: &Turn<SimDisk>| -> Vec<(usize, bool)> {
+        let slice = |input: &Input| match input {
+            Input::Reread { records, more } => Some((records.len(), *more)),
+            _ => None,
+        };
+        turn.inputs.iter().filter_map(slice).collect()
+    };
+    diary
+        .to_come
+        .extend([vec![Input::AcceptorDown], vec![Input::AcceptorUp]]);
+    while slices(&turn).is_empty() {
+        turn.run(&mut diary).unwrap();
+    }
+    let first = slices(&turn);
+    assert!(first[0].1, "the log is too short for this test: {first:?}");
+    // It asks for the next slice, and fails and restarts before it has come.
+    diary.to_come.push_back(vec![Input::AcceptorDown, Input::AcceptorUp]);
+    turn.run(&mut diary).unwrap();
+    assert_eq!(slices(&turn), first, "one slice, from the beginning");
+    for _ in 0..20 {
+        turn.run(&mut diary).unwrap();
+    }
+    assert!(turn.machine().status(diary.now).acceptor_up, "{:#?}", diary.lines);
+}
+
 #[test]
 fn what_was_answered_survives_the_crash_of_the_machine() {
     let disk = SimDisk::new(5);
