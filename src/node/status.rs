@@ -1,5 +1,5 @@
 //! A node's status as JSON: what `json status` shows, and what any client gets by STATUS. The names are stable, and
-//! listed in `protocol.md`.
+//! listed in `docs/debug.md`.
 
 use super::faults::Faults;
 use crate::machine::{Machine, Status};
