@@ -75,9 +75,9 @@ pub struct BenchArgs {
     /// Operations that each client has in flight
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=PIPELINE_MAX))]
     pub pipeline: u64,
-    /// Size of a value; longer where uniqueness needs it
-    #[arg(long, default_value = "256", value_name = "SIZE", value_parser = parse_size_in_memory)]
-    pub value_size: usize,
+    /// Size of a value; longer where uniqueness needs it [default: 256; of register 16]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size_in_memory)]
+    pub value_size: Option<usize>,
     /// How many keys, of 16 bytes each
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub keys: u64,
@@ -134,16 +134,21 @@ pub fn bench(global: &Global, args: &BenchArgs) -> io::Result<u8> {
 
 impl BenchArgs {
     fn parameters(&self) -> BTreeMap<String, String> {
-        let parameters = [
+        let mut parameters = BTreeMap::from([
             ("clients", self.clients.to_string()),
             ("pipeline", self.pipeline.to_string()),
             ("keys", self.keys.to_string()),
-            ("value_size", self.value_size.to_string()),
             ("warmup", format_duration(self.warmup)),
             ("duration", format_duration(self.warmup.saturating_add(self.duration))),
             ("rate", self.rate.to_string()),
-        ];
-        parameters.map(|(name, value)| (name.to_owned(), value)).into()
+        ]);
+        if let Some(bytes) = self.value_size {
+            parameters.insert("value_size", bytes.to_string());
+        }
+        parameters
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
     }
 
     /// The script with the flags as the defaults of its parameters.

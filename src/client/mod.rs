@@ -13,6 +13,7 @@
 //! * [`probe`]: who answers at an address.
 //! * [`backoff`]: full jitter and the retry budget. [`options`]: every timeout of the client, in one table.
 
+mod alarm;
 pub mod backoff;
 pub mod blocking;
 mod connection;

@@ -4,6 +4,7 @@
 //! turn wants to send on a connection leaves in one write at the beginning of the next, before the loop waits. What an
 //! operation took is measured around it: from `submit`, before its first byte is sent, until after its last is received.
 
+use super::alarm::Alarm;
 use super::connection::{Connection, ReadOutcome};
 use super::machine::{ClientMachine, Effect, Input};
 use super::outcome::End;
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// Events taken from the system at once.
 const EVENTS_MAX: usize = 1024;
+/// The token of the alarm; no connection gets so high.
+const ALARM: Token = Token(usize::MAX);
 /// Bytes read from a socket at once.
 const READ_BYTES: usize = 64 << 10;
 
@@ -52,6 +55,7 @@ struct Member {
 #[derive(Debug)]
 pub struct Pool {
     poll: Poll,
+    alarm: Alarm,
     events: Events,
     origin: Instant,
     members: Vec<Member>,
@@ -72,8 +76,10 @@ impl Pool {
     /// # Errors
     /// The system gives no poll.
     pub fn new() -> io::Result<Pool> {
+        let poll = Poll::new()?;
         Ok(Pool {
-            poll: Poll::new()?,
+            alarm: Alarm::new(poll.registry(), ALARM)?,
+            poll,
             events: Events::with_capacity(EVENTS_MAX),
             origin: clock(),
             members: Vec::new(),
@@ -168,7 +174,7 @@ impl Pool {
     fn wait(&mut self, until: Option<Time>) -> io::Result<()> {
         let alarm = self.alarms.peek().map(|Reverse((at, _))| *at);
         let earliest = [until, alarm].into_iter().flatten().min();
-        let timeout = earliest.map(|at| at.since(self.now()));
+        let timeout = earliest.and_then(|at| self.alarm.timeout(at.since(self.now())));
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         let polled = self.poll.poll(&mut events, timeout);
         if polled.is_ok() {

@@ -12,6 +12,8 @@ pub struct Preset {
     pub about: &'static str,
     /// How keys are drawn.
     keys: &'static str,
+    /// Length of a value, bytes, unless a flag says otherwise.
+    value_bytes: usize,
     /// Whether keys are loaded first: whatever reads finds them.
     loads: bool,
     /// The lines of its mix.
@@ -24,6 +26,7 @@ pub const PRESETS: [Preset; 9] = [
         name: "ycsb-a",
         about: "half reads, half updates, zipfian keys",
         keys: "zipf",
+        value_bytes: 256,
         loads: true,
         mix: "50 get $k\n50 put $k $v",
     },
@@ -31,6 +34,7 @@ pub const PRESETS: [Preset; 9] = [
         name: "ycsb-b",
         about: "95% reads, 5% updates, zipfian keys",
         keys: "zipf",
+        value_bytes: 256,
         loads: true,
         mix: "95 get $k\n5 put $k $v",
     },
@@ -38,6 +42,7 @@ pub const PRESETS: [Preset; 9] = [
         name: "ycsb-c",
         about: "reads only, zipfian keys",
         keys: "zipf",
+        value_bytes: 256,
         loads: true,
         mix: "100 get $k",
     },
@@ -45,6 +50,7 @@ pub const PRESETS: [Preset; 9] = [
         name: "ycsb-d",
         about: "95% reads, mostly of the latest keys, 5% inserts",
         keys: "latest",
+        value_bytes: 256,
         loads: true,
         mix: "95 get $k\n5 put $k.next $v",
     },
@@ -52,6 +58,7 @@ pub const PRESETS: [Preset; 9] = [
         name: "ycsb-f",
         about: "half reads, half read-modify-writes, zipfian keys",
         keys: "zipf",
+        value_bytes: 256,
         loads: true,
         mix: "50 get $k\n50 do\n  let key = $k\n  get $key\n  put $key $v\nend",
     },
@@ -59,6 +66,7 @@ pub const PRESETS: [Preset; 9] = [
         name: "put",
         about: "writes only, uniform keys",
         keys: "uniform",
+        value_bytes: 256,
         loads: false,
         mix: "100 put $k $v",
     },
@@ -66,6 +74,7 @@ pub const PRESETS: [Preset; 9] = [
         name: "get",
         about: "reads only, uniform keys",
         keys: "uniform",
+        value_bytes: 256,
         loads: true,
         mix: "100 get $k",
     },
@@ -73,6 +82,7 @@ pub const PRESETS: [Preset; 9] = [
         name: "mixed",
         about: "half reads, half writes, uniform keys",
         keys: "uniform",
+        value_bytes: 256,
         loads: true,
         mix: "50 get $k\n50 put $k $v",
     },
@@ -82,6 +92,7 @@ pub const PRESETS: [Preset; 9] = [
         name: "register",
         about: "40% get, 30% put, 20% cas, 10% del, uniform keys: for checking histories",
         keys: "uniform",
+        value_bytes: 16,
         loads: true,
         mix: "20 get $k\n30 put $k $v\n10 del $k\n20 do\n  let key = $k\n  get $key\n  cas $key --old $value $v\nend",
     },
@@ -99,6 +110,7 @@ impl Preset {
             name,
             about,
             keys,
+            value_bytes,
             loads,
             mix,
         } = self;
@@ -109,7 +121,7 @@ impl Preset {
              param clients 16\n\
              param pipeline 1\n\
              param keys 10000\n\
-             param value_size 256\n\
+             param value_size {value_bytes}\n\
              param warmup 1s\n\
              param duration 10s   # warm-up included\n\
              param rate 0         # 0: as fast as answers come\n\
