@@ -139,6 +139,10 @@ impl Replica {
 
     /// Phase 2a. ACCEPT leaves at once, so that this node's disk and the peers' work at the same time.
     fn propose_at(&mut self, now: Time, slot: Slot, entry: Entry, out: &mut Outbox) {
+        assert!(
+            !self.learner.knows(slot),
+            "R3: slot {slot} proposed, and known as chosen"
+        );
         let Role::Leading(leading) = &mut self.role else { return };
         let ballot = leading.lead.ballot;
         leading.lead.open(slot, entry.clone(), now);
@@ -267,7 +271,7 @@ impl Replica {
 
     /// While it leads, this node fetches only up to the mark of phase 1: what it proposed itself above it counts as
     /// chosen only by a quorum of votes at its ballot (`rules.md` 8).
-    fn own_mark(&self) -> Slot {
+    pub(super) fn own_mark(&self) -> Slot {
         match &self.role {
             Role::Leading(leading) => leading.lead.mark,
             _ => Slot(u64::MAX),
@@ -495,9 +499,14 @@ impl Replica {
         self.config.membership.is_quorum(leading.lead.next_slot, heard)
     }
 
-    /// A peer shows another entry as chosen where this leader has one open: its ballot is lost (`rules.md` 8).
-    pub(super) fn contradicts_open(&self, slot: Slot, entry: &Entry) -> bool {
-        self.open_entry(slot).is_some_and(|open| open != entry)
+    /// A peer shows an entry as chosen that this leader's ballot did not choose: another than the one open in its slot, or
+    /// one where this leader has proposed nothing yet. Only a higher ballot can have chosen it, since phase 1 showed all
+    /// that lower ones did; so this leader's ballot is lost (`rules.md` 8). Learned and led on, its watermark would
+    /// cover a slot that it then proposes anew.
+    pub(super) fn is_chosen_above(&self, slot: Slot, entry: &Entry) -> bool {
+        let Role::Leading(leading) = &self.role else { return false };
+        let open = leading.lead.open_entry(slot);
+        slot >= leading.lead.next_slot || open.is_some_and(|open| open != entry)
     }
 
     /// Learns an entry; has it written unless this node's own acceptor holds the very entry on disk already.

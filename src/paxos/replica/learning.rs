@@ -99,7 +99,9 @@ impl Replica {
 
     /// Asks a peer for the slots that are missing, if no question is open; asks another one if it did not answer.
     pub(super) fn tick_catch_up(&mut self, now: Time, out: &mut Outbox) {
-        let (have, want) = (self.learner.chosen_upto(), self.learner.heard_upto());
+        // What was heard before it led, a leader has open again above its mark, and finishes by votes.
+        let want = self.learner.heard_upto().min(self.own_mark());
+        let have = self.learner.chosen_upto();
         if have >= want {
             (self.catch_up.asked, self.catch_up.is_told) = (None, false);
             return;
@@ -199,8 +201,8 @@ impl Replica {
         }
         let mut slot = first;
         for entry in &entries {
-            if self.contradicts_open(slot, entry) {
-                return self.step_down(now, format!("{from} shows another entry chosen in slot {slot}"), out);
+            if self.is_chosen_above(slot, entry) {
+                return self.step_down(now, format!("{from} shows what a higher ballot chose in slot {slot}"), out);
             }
             // What this leader has open counts as chosen only by votes at its ballot (`rules.md` 8).
             if self.open_entry(slot).is_none() {
