@@ -93,6 +93,7 @@ impl Machine {
             advertise: settings.advertise.clone(),
             debug: settings.debug.clone(),
         };
+        let relays = Relays::new(settings.start);
         let founding = Founding::new(identity, settings.nodes.iter().copied().collect());
         Machine {
             settings,
@@ -103,7 +104,7 @@ impl Machine {
             queue: WriteQueue::default(),
             proposed: BTreeMap::new(),
             reads: Reads::default(),
-            relays: Relays::default(),
+            relays,
             links_up: BTreeSet::new(),
             addresses: BTreeMap::new(),
             free_bytes: u64::MAX,

@@ -8,10 +8,13 @@
 use super::io::RequestId;
 use crate::kv::state::Applied;
 use crate::kv::{Command, Expect, Op, Refusal};
-use crate::paxos::{Entry, NodeId};
+use crate::paxos::{Entry, NodeId, Start};
 use crate::time::Time;
 use crate::wire::{Code, Outcome, Request, RequestOp, Served};
 use std::collections::{BTreeMap, VecDeque};
+
+/// No process relays more requests than this many bits count; starts of one directory fit the bits above.
+const RELAYS_OF_A_START_BITS: u32 = 40;
 
 /// Who is to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +120,15 @@ impl WriteQueue {
 }
 
 impl Relays {
+    /// Numbers begin far above all that the starts before used: an answer to a relay of an earlier life of this process,
+    /// which the leader may still owe, must not pass for the answer to one of this life (`rules.md` 22).
+    pub(super) fn new(start: Start) -> Relays {
+        Relays {
+            next: start.counter << RELAYS_OF_A_START_BITS,
+            ..Relays::default()
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.in_flight.len()
     }
