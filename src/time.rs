@@ -16,7 +16,7 @@ impl Time {
 
     /// A moment so many milliseconds after the origin.
     pub const fn from_millis(ms: u64) -> Time {
-        Time(ms * 1_000_000)
+        Time(ms.saturating_mul(1_000_000))
     }
 
     /// Time gone by since `earlier`; zero if `earlier` is later.

@@ -232,10 +232,10 @@ impl Replica {
 
     pub(super) fn send_heartbeat_to(&self, now: Time, node: NodeId, out: &mut Outbox) {
         let Role::Leading(leading) = &self.role else { return };
-        let confirmed = leading
-            .rounds
-            .confirmed_begun()
-            .map(|begun| now.since(begun).as_millis());
+        // Before it knows all that phase 1 showed as chosen, its mark may lack what the leader before it has answered.
+        let is_recovered = self.learner.chosen_upto() >= leading.lead.recovery_upto;
+        let begun = leading.rounds.confirmed_begun().filter(|_| is_recovered);
+        let confirmed = begun.map(|begun| now.since(begun).as_millis());
         let heartbeat = Heartbeat {
             ballot: leading.lead.ballot,
             round: leading.rounds.last(),
@@ -378,6 +378,15 @@ impl Replica {
         }
     }
 
+    /// A link to `peer` is new, and so may be its process, whose clock begins anew: nothing is echoed before it answers.
+    pub(super) fn forget_clock_of(&mut self, peer: NodeId) {
+        if let Role::Leading(leading) = &mut self.role
+            && let Some(progress) = leading.peers.get_mut(&peer)
+        {
+            progress.clock_ms = 0;
+        }
+    }
+
     /// Leaves the ballot, for ever.
     pub(super) fn step_down(&mut self, now: Time, reason: String, out: &mut Outbox) {
         if let Role::Leading(leading) = &self.role {
@@ -504,7 +513,9 @@ impl Replica {
     /// that lower ones did; so this leader's ballot is lost (`rules.md` 8). Learned and led on, its watermark would
     /// cover a slot that it then proposes anew.
     pub(super) fn is_chosen_above(&self, slot: Slot, entry: &Entry) -> bool {
-        let Role::Leading(leading) = &self.role else { return false };
+        let Role::Leading(leading) = &self.role else {
+            return false;
+        };
         let open = leading.lead.open_entry(slot);
         slot >= leading.lead.next_slot || open.is_some_and(|open| open != entry)
     }

@@ -48,8 +48,9 @@ impl Replica {
             return;
         }
         self.on_watermark(now, from, ballot, chosen_upto, out);
-        if confirmed_ms != u32::MAX && echo_ms != 0 {
-            let (sent_after, confirmed) = (Time::from_millis(echo_ms), Duration::from_millis(confirmed_ms.into()));
+        let (sent_after, confirmed) = (Time::from_millis(echo_ms), Duration::from_millis(confirmed_ms.into()));
+        // A moment that is still to come was a moment of an earlier life's clock, and says nothing of this one's.
+        if confirmed_ms != u32::MAX && echo_ms != 0 && sent_after <= now {
             self.freshness
                 .heartbeat(sent_after, confirmed, chosen_upto, self.learner.applied());
         }
@@ -202,7 +203,11 @@ impl Replica {
         let mut slot = first;
         for entry in &entries {
             if self.is_chosen_above(slot, entry) {
-                return self.step_down(now, format!("{from} shows what a higher ballot chose in slot {slot}"), out);
+                return self.step_down(
+                    now,
+                    format!("{from} shows what a higher ballot chose in slot {slot}"),
+                    out,
+                );
             }
             // What this leader has open counts as chosen only by votes at its ballot (`rules.md` 8).
             if self.open_entry(slot).is_none() {

@@ -14,6 +14,8 @@
 mod campaign;
 mod leading;
 mod learning;
+#[cfg(test)]
+mod tests;
 mod voting;
 
 pub use leading::PeerProgress;
@@ -336,6 +338,7 @@ impl Replica {
 
     /// The link to `peer` is up: what it may have missed is sent again, and a node without a leader looks again soon.
     pub fn on_link_up(&mut self, now: Time, peer: NodeId, out: &mut Outbox) {
+        self.forget_clock_of(peer);
         match &self.role {
             Role::Leading(_) => {
                 self.resend_open_to(peer, out);

@@ -1,0 +1,148 @@
+//! What a replica says of the age of its state, alone with messages made by hand.
+
+use super::*;
+use crate::paxos::message::{AcceptedEntry, Heartbeat, HeartbeatAck, Promise};
+use crate::paxos::outbox::Output;
+use crate::paxos::testing::{ballot, entry};
+
+const MS: fn(u64) -> Time = Time::from_millis;
+
+fn replica(node: u16) -> Replica {
+    let incarnation = Incarnation::default();
+    let mut replica = Replica::new(Config {
+        node: NodeId(node),
+        membership: Membership::founding([1, 2, 3].map(NodeId)),
+        incarnation,
+        base: Slot::ZERO,
+        timing: Timing {
+            heartbeat: Duration::from_millis(50),
+            election_timeout: Duration::from_millis(300),
+            backoff_base: Duration::from_millis(30),
+            backoff_max: Duration::from_millis(1000),
+            pre_vote: false,
+            backoff: true,
+        },
+        cache_bytes: 1 << 20,
+        seed: 1,
+        noop: |_| entry(b"noop"),
+    });
+    for peer in [1, 2, 3] {
+        replica.know(NodeId(peer), incarnation);
+    }
+    replica.set_may_vote(true);
+    replica.start(MS(1));
+    replica
+}
+
+/// Everything written is on disk at once.
+fn sync(replica: &mut Replica, now: Time, out: &mut Outbox) {
+    out.note_synced(out.written());
+    replica.release(now, out);
+}
+
+/// n1 leads at 1.1 from 1 s on, by the promise of n2, which lists one slot accepted at 0.2.
+fn leader(out: &mut Outbox) -> Replica {
+    let mut n1 = replica(1);
+    n1.on_deadline(MS(1000), out);
+    sync(&mut n1, MS(1000), out);
+    let promise = Promise {
+        ballot: ballot(1, 1),
+        attempt: 1,
+        first: Slot(1),
+        last: Slot(1),
+        is_last: true,
+        chosen_upto: Slot::ZERO,
+        log_time: LogTime(0),
+        voter: n1.voter(),
+        accepted: vec![AcceptedEntry {
+            slot: Slot(1),
+            ballot: ballot(0, 2),
+            chosen: false,
+            entry: entry(b"a"),
+        }],
+    };
+    n1.on_message(MS(1000), NodeId(2), Message::Promise(promise), out);
+    assert_eq!(n1.stance(), Stance::Leader(ballot(1, 1)));
+    n1
+}
+
+fn ack(n1: &mut Replica, now: Time, clock_ms: u64, out: &mut Outbox) {
+    let ack = HeartbeatAck {
+        ballot: ballot(1, 1),
+        round: 1,
+        chosen_upto: Slot::ZERO,
+        clock_ms,
+        free_bytes: 0,
+        applied: Slot::ZERO,
+        digest: 0,
+        voter: n1.voter(),
+    };
+    n1.on_message(now, NodeId(2), Message::HeartbeatAck(ack), out);
+}
+
+/// The next heartbeat for n2.
+fn heartbeat(n1: &mut Replica, now: Time, out: &mut Outbox) -> Heartbeat {
+    out.drain();
+    n1.begin_round(now, out);
+    let sent = out.drain().find_map(|output| match output {
+        Output::Send {
+            to: NodeId(2),
+            message: Message::Heartbeat(heartbeat),
+        } => Some(heartbeat),
+        _ => None,
+    });
+    sent.expect("a leader's round is a heartbeat to all")
+}
+
+#[test]
+fn a_leader_does_not_echo_the_clock_of_a_process_that_is_gone() {
+    let mut out = Outbox::default();
+    let mut n1 = leader(&mut out);
+    ack(&mut n1, MS(1010), 3_600_000, &mut out);
+    assert_eq!(heartbeat(&mut n1, MS(1020), &mut out).echo_ms, 3_600_000);
+    // n2 was killed and comes back; its clock begins anew.
+    n1.on_link_up(MS(1100), NodeId(2), &mut out);
+    assert_eq!(heartbeat(&mut n1, MS(1110), &mut out).echo_ms, 0);
+    ack(&mut n1, MS(1120), 15, &mut out);
+    assert_eq!(heartbeat(&mut n1, MS(1130), &mut out).echo_ms, 15);
+}
+
+#[test]
+fn a_new_leader_confirms_no_mark_before_it_knows_all_that_phase_1_showed() {
+    let mut out = Outbox::default();
+    let mut n1 = leader(&mut out);
+    ack(&mut n1, MS(1010), 1, &mut out);
+    assert_eq!(n1.confirmed_round(), 1, "a quorum has answered");
+    // Slot 1 may be answered by the leader before it: who has not applied it is older than this round.
+    assert_eq!(heartbeat(&mut n1, MS(1020), &mut out).confirmed_ms, u32::MAX);
+    let accepted = Message::Accepted {
+        ballot: ballot(1, 1),
+        first: Slot(1),
+        last: Slot(1),
+        voter: n1.voter(),
+    };
+    n1.on_message(MS(1030), NodeId(2), accepted, &mut out);
+    sync(&mut n1, MS(1030), &mut out);
+    assert_eq!(n1.learner().chosen_upto(), Slot(1));
+    assert_eq!(heartbeat(&mut n1, MS(1040), &mut out).confirmed_ms, 41);
+}
+
+#[test]
+fn an_echo_of_a_moment_that_is_still_to_come_tells_no_age() {
+    let mut out = Outbox::default();
+    let mut n2 = replica(2);
+    // The clock of an earlier life; and the highest that a frame can carry.
+    for echo_ms in [3_600_000, 1 << 62] {
+        let heartbeat = Heartbeat {
+            ballot: ballot(1, 1),
+            round: 1,
+            chosen_upto: Slot::ZERO,
+            confirmed_ms: 5,
+            echo_ms,
+            applied: Slot::ZERO,
+            digest: 0,
+        };
+        n2.on_message(MS(100), NodeId(1), Message::Heartbeat(heartbeat), &mut out);
+        assert_eq!(n2.age(MS(60_000)), None, "echo {echo_ms}");
+    }
+}
