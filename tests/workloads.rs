@@ -270,7 +270,10 @@ fn a_steady_rate_is_kept(cluster: &mut TestCluster) {
     let mut command = synod(cluster, &words);
     let output = run(cluster, command.args(["--duration", "1s", "--warmup", "0s"]));
     let figures = json(&output);
-    assert_eq!(figures["ops"], 200, "every intended start is one operation: {figures}");
+    assert_eq!(
+        figures["ops"], 200,
+        "every intended start of the second is one operation: {figures}"
+    );
 }
 
 fn ctrl_c_ends_a_run_with_its_figures(cluster: &mut TestCluster) {

@@ -12,25 +12,23 @@
 //!
 //! Not here: sockets and clocks (`runner`), what figures come of it (`summary`).
 
+mod action;
 mod place;
 #[cfg(test)]
 mod tests;
 
+pub use action::{Action, Kind, Stop, Submission};
 pub use place::{Datum, Ended};
 
 use super::generator::{KeySpace, Values, seeded};
-use super::script::Position;
 use super::script::expect::Expectation;
 use super::script::program::{CommandTemplate, MAIN, Program, Step};
-use crate::command::{DataCommand, FaultCommand, ParseError};
-use crate::paxos::NodeId;
+use crate::command::{DataCommand, ParseError};
 use crate::time::Time;
-use crate::wire::RequestOp;
 use bytes::Bytes;
 use place::{Frame, Loop, Place};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -39,113 +37,7 @@ const STEPS_PER_TURN: usize = 1_000;
 /// A place rests so long after a command that was not done: a cluster that refuses is not hammered.
 const PAUSE_NOT_DONE: Duration = Duration::from_millis(20);
 /// How often one key is loaded before the run gives up.
-const LOAD_TRIES: u32 = 10;
-
-/// A command's name in figures. A put that is only-if-absent, and a cas that expects nothing, count as what was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// `get`
-    Get,
-    /// `put`
-    Put,
-    /// `del`
-    Del,
-    /// `cas`
-    Cas,
-}
-
-/// An operation that is to be sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Submission {
-    /// Whose; it has no other open.
-    pub place: usize,
-    /// Over which client's connection.
-    pub client: usize,
-    /// What.
-    pub op: RequestOp,
-    /// What it counts as.
-    pub kind: Kind,
-    /// When it was meant to begin: latency counts from here.
-    pub intended: Time,
-    /// Whether it counts in the figures.
-    pub counted: bool,
-}
-
-/// Something to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Send an operation, and tell its end by [`Plan::finished`].
-    Submit(Submission),
-    /// Send a fault to a node's debug port, and tell what came of it by [`Plan::acted`].
-    Fault {
-        /// Whose step it is.
-        place: usize,
-        /// Which node.
-        node: NodeId,
-        /// What.
-        command: FaultCommand,
-    },
-    /// Kill a node's process, and tell by [`Plan::acted`].
-    Kill {
-        /// Whose step it is.
-        place: usize,
-        /// Which node.
-        node: NodeId,
-    },
-    /// Start a node's process, and tell by [`Plan::acted`].
-    Start {
-        /// Whose step it is.
-        place: usize,
-        /// Which node.
-        node: NodeId,
-    },
-    /// Show a line to the person.
-    Print(String),
-}
-
-/// Why a run ended before its script did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// A result was not as expected.
-    Unexpected {
-        /// The line.
-        at: Position,
-        /// Which client.
-        client: String,
-        /// What was expected.
-        expected: String,
-        /// What came.
-        found: String,
-    },
-    /// A step makes no sense with what the variables hold.
-    Script {
-        /// The line.
-        at: Position,
-        /// Which client.
-        client: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// The keys could not be loaded.
-    Load {
-        /// Name of the cause.
-        cause: &'static str,
-        /// Its words.
-        why: String,
-    },
-    /// A fault, kill or start did not work.
-    Action {
-        /// The line.
-        at: Position,
-        /// Why.
-        why: String,
-    },
-    /// All that is left waits for each other.
-    Stuck {
-        /// At what.
-        waits: Vec<String>,
-    },
-}
+const LOAD_TRIES: u32 = 3;
 
 /// What a step leads to.
 enum Flow {
@@ -421,7 +313,12 @@ impl Plan {
             }
             Step::Repeat { times: 0, end } => Flow::To(*end),
             Step::Repeat { times, end } => place.enter(Loop::Times { left: *times }, *end),
-            Step::For { duration, end } => place.enter(Loop::Until(now + *duration), *end),
+            Step::For { duration, end } => {
+                // The time of a body that begins with it counts from when its clients were begun, for all alike.
+                let is_first = place.pc == program.groups[place.group].entry;
+                let begun = self.groups[place.group].begun.filter(|_| is_first);
+                place.enter(Loop::Until(begun.unwrap_or(now) + *duration), *end)
+            }
             Step::Attempt { end } => place.enter(Loop::Attempt, *end),
             Step::Again => place.again(now),
             Step::Mix { arms, end } => {
@@ -495,7 +392,7 @@ impl Plan {
             }
         }
         let place = &mut self.places[id];
-        let kind = kind_of(&template.pattern);
+        let kind = Kind::of(&template.pattern);
         let filled = place.fill_in(&mut self.draws, program, template);
         let op = filled.and_then(|command| command.to_request_op().map_err(|error: ParseError| error.to_string()));
         let op = op.map_err(|why| self.wrong(program, id, why))?;
@@ -607,45 +504,4 @@ impl Plan {
 fn start_of(begun: Time, issued: u64, rate: u64) -> Time {
     let nanos = u128::from(issued) * 1_000_000_000 / u128::from(rate);
     begun + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-}
-
-fn kind_of(command: &DataCommand) -> Kind {
-    match command {
-        DataCommand::Get { .. } => Kind::Get,
-        DataCommand::Put { .. } => Kind::Put,
-        DataCommand::Del { .. } => Kind::Del,
-        DataCommand::Cas { .. } => Kind::Cas,
-    }
-}
-
-impl Kind {
-    /// All, in the order in which figures are shown.
-    pub const ALL: [Kind; 4] = [Kind::Get, Kind::Put, Kind::Del, Kind::Cas];
-
-    /// The command's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Get => "get",
-            Kind::Put => "put",
-            Kind::Del => "del",
-            Kind::Cas => "cas",
-        }
-    }
-}
-
-impl fmt::Display for Stop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Stop::Unexpected {
-                at,
-                client,
-                expected,
-                found,
-            } => write!(f, "{at}: {client}: expected {expected}, and it was {found}"),
-            Stop::Script { at, client, why } => write!(f, "{at}: {client}: {why}"),
-            Stop::Load { why, .. } => write!(f, "the keys could not be loaded: {why}"),
-            Stop::Action { at, why } => write!(f, "{at}: {why}"),
-            Stop::Stuck { waits } => write!(f, "all that is left waits for each other: {}", waits.join(", ")),
-        }
-    }
 }

@@ -3,7 +3,8 @@
 use super::*;
 use crate::kv::{Answer, Done, Expect, Op, Previous, Versioned};
 use crate::paxos::Slot;
-use crate::wire::Served;
+use crate::time::Time;
+use crate::wire::{RequestOp, Served};
 use crate::workload::script;
 use std::collections::BTreeMap;
 
@@ -377,7 +378,7 @@ fn an_attempt_is_made_again_until_the_answer_is_yes_or_nobody_knows() {
 fn loading_is_tried_again_and_given_up_in_the_end() {
     let text = "keys k uniform 100\nvalues v unique 8\nload k v\nput z 1";
     let mut shaky = world("keys k uniform 100\nvalues v unique 8\nload k v");
-    shaky.refuse = |_, number| if number % 3 == 0 { not_done() } else { None };
+    shaky.refuse = |_, number| if number % 7 == 0 { not_done() } else { None };
     assert_eq!(shaky.run_well().map.len(), 100);
     let mut dead = world(text);
     dead.refuse = |_, _| not_done();

@@ -41,6 +41,7 @@ pub mod program;
 pub mod template;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use error::{Position, ScriptError, Trouble};
 pub use program::Program;

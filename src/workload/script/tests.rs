@@ -186,6 +186,34 @@ fn kill_and_start_need_a_cluster() {
     assert_eq!(read("fault 1 crash").check_without_cluster(), Ok(()));
 }
 
+#[test]
+fn the_scripts_of_the_documentation_can_be_read() {
+    let page = include_str!("../../../docs/workloads.md");
+    let blocks: Vec<&str> = page.split("```workload\n").skip(1).collect();
+    assert!(blocks.len() >= 7, "{}", blocks.len());
+    for block in blocks {
+        let (script, _) = block.split_once("```").unwrap();
+        read(script);
+    }
+}
+
+#[test]
+fn the_scripts_of_workloads_can_be_read() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/workloads");
+    let scripts = std::fs::read_dir(directory).unwrap();
+    let paths = scripts.map(|entry| entry.unwrap().path());
+    let paths: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|end| end == "workload"))
+        .collect();
+    assert!(paths.len() >= 5, "{paths:?}");
+    for path in paths {
+        let text = std::fs::read(&path).unwrap();
+        if let Err(error) = parse(&text, &BTreeMap::new()) {
+            panic!("{}: {error}", path.display());
+        }
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_makes_the_parser_panic(text in "(put|mix|end|client|repeat|expect|let|[0-9]|\\$[a-z]|[ \n'\"=<$a-z0-9]){0,60}") {

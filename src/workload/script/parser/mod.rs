@@ -1,26 +1,18 @@
 //! Scripts as text, read into a [`Program`] in one pass: blocks are kept on a stack and patched when they end.
 
+mod declare;
+
 use super::error::{Position, ScriptError, Trouble};
 use super::expect;
 use super::lexer::{Word, words};
-use super::program::{
-    Barrier, CommandTemplate, Expression, Group, MAIN, Operator, PIPELINE_MAX, PLACES_MAX, Program, RESULT_VARIABLES,
-    Step,
-};
+use super::program::{Barrier, CommandTemplate, Expression, Group, MAIN, Operator, Program, RESULT_VARIABLES, Step};
 use super::template::{Part, Template, is_name, substitute};
-use crate::command::{DataCommand, FaultCommand, ParseError};
-use crate::kv::command::VALUE_BYTES_MAX;
-use crate::paxos::NodeId;
-use crate::units::{parse_duration, parse_size};
-use crate::workload::generator::{Distribution, KEYS_MAX, KeySpec, THETA_DEFAULT, ValueSpec};
+use super::words::{duration, misplaced, node, none, number, one, usage};
+use crate::command::{DataCommand, FaultCommand};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::time::Duration;
 
-/// Clients that load keys, and the pipeline of each.
-const LOAD_CLIENTS: usize = 16;
-const LOAD_PIPELINE: usize = 4;
-/// Rounds of a loop, operations a second: any number that makes sense.
+/// Most rounds of a loop, and most operations a second: any number that makes sense.
 const NUMBER_MAX: u64 = 1 << 53;
 
 /// What a name stands for.
@@ -304,137 +296,6 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn parameter(&mut self, at: Position, rest: &[Word]) -> Result<(), ScriptError> {
-        let [name, default] = rest else {
-            return Err(usage(at, "param NAME DEFAULT"));
-        };
-        self.main_only("param", at)?;
-        self.name(name, Name::Parameter)?;
-        let value = self.given.get(&name.text).unwrap_or(&default.text);
-        self.parameters.insert(name.text.clone(), value.clone());
-        Ok(())
-    }
-
-    fn keys(&mut self, at: Position, rest: &[Word]) -> Result<(), ScriptError> {
-        const USAGE: &str = "keys NAME uniform|zipf|latest|in-order COUNT [theta 0.99] [prefix TEXT]";
-        let [name, distribution, count, options @ ..] = rest else {
-            return Err(usage(at, USAGE));
-        };
-        let mut theta = THETA_DEFAULT;
-        let mut prefix = name.text.clone();
-        for option in options.chunks(2) {
-            match option {
-                [what, value] if what.text == "theta" => {
-                    let parsed = value.text.parse().ok().filter(|theta| (0.0..1.0).contains(theta));
-                    theta = parsed.ok_or_else(|| usage(value.at, "theta 0.99: from 0 to below 1"))?;
-                }
-                [what, value] if what.text == "prefix" => prefix.clone_from(&value.text),
-                _ => return Err(usage(option[0].at, USAGE)),
-            }
-        }
-        let spec = KeySpec {
-            prefix,
-            count: number(count, 1, KEYS_MAX)?,
-            distribution: match distribution.text.as_str() {
-                "uniform" => Distribution::Uniform,
-                "zipf" => Distribution::Zipf { theta },
-                "latest" => Distribution::Latest { theta },
-                "in-order" => Distribution::InOrder,
-                _ => return Err(usage(distribution.at, USAGE)),
-            },
-        };
-        self.main_only("keys", at)?;
-        self.name(name, Name::Keys(self.program.keys.len()))?;
-        self.program.keys.push(spec);
-        Ok(())
-    }
-
-    fn values(&mut self, at: Position, rest: &[Word]) -> Result<(), ScriptError> {
-        let [name, kind, size] = rest else {
-            return Err(usage(at, "values NAME unique SIZE"));
-        };
-        if kind.text != "unique" {
-            return Err(usage(kind.at, "values NAME unique SIZE"));
-        }
-        let bytes = parse_size(&size.text).map_err(|error| ScriptError::new(size.at, Trouble::Unit(error)))?;
-        let fits = usize::try_from(bytes).ok().filter(|bytes| *bytes <= VALUE_BYTES_MAX);
-        let bytes = fits.ok_or_else(|| {
-            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-            ScriptError::new(size.at, Trouble::Command(ParseError::ValueTooLong { bytes }))
-        })?;
-        self.main_only("values", at)?;
-        self.name(name, Name::Values(self.program.values.len()))?;
-        self.program.values.push(ValueSpec { bytes });
-        Ok(())
-    }
-
-    /// `load` is clients of its own, for whom the script waits.
-    fn load(&mut self, at: Position, rest: &[Word]) -> Result<(), ScriptError> {
-        let [keys, values] = rest else {
-            return Err(usage(at, "load KEYS VALUES"));
-        };
-        self.main_only("load", at)?;
-        let keys = self.find(keys, "keys", |name| match name {
-            Name::Keys(keys) => Some(keys),
-            _ => None,
-        })?;
-        let values = self.find(values, "values", |name| match name {
-            Name::Values(values) => Some(values),
-            _ => None,
-        })?;
-        let count = usize::try_from(self.program.keys[keys].count).unwrap_or(usize::MAX);
-        let group = self.program.groups.len();
-        self.program.groups.push(Group {
-            name: "load".to_owned(),
-            copies: LOAD_CLIENTS.min(count),
-            pipeline: LOAD_PIPELINE,
-            rate: None,
-            entry: self.here() + 1,
-            counted: false,
-        });
-        let end = self.here() + 3;
-        self.emit(at, Step::Spawn { group, end });
-        self.emit(at, Step::Load { keys, values });
-        self.emit(at, Step::End);
-        self.emit(at, Step::Wait { group: Some(group) });
-        Ok(())
-    }
-
-    fn client(&mut self, at: Position, count: Option<&Word>, rest: &[Word]) -> Result<(), ScriptError> {
-        const USAGE: &str = "client NAME [pipeline N] [rate N/s], or clients COUNT NAME [pipeline N] [rate N/s]";
-        let [name, options @ ..] = rest else {
-            return Err(usage(at, USAGE));
-        };
-        let copies = count.map_or(Ok(1), |count| number(count, 1, PLACES_MAX))?;
-        let (mut pipeline, mut rate) = (1, 0);
-        for option in options.chunks(2) {
-            match option {
-                [what, value] if what.text == "pipeline" => pipeline = number(value, 1, PIPELINE_MAX)?,
-                [what, value] if what.text == "rate" => {
-                    let text = value.text.strip_suffix("/s").unwrap_or(&value.text).to_owned();
-                    rate = number(&Word { text, at: value.at }, 0, NUMBER_MAX)?;
-                }
-                _ => return Err(usage(option[0].at, USAGE)),
-            }
-        }
-        self.main_only(if count.is_some() { "clients" } else { "client" }, at)?;
-        let group = self.program.groups.len();
-        self.name(name, Name::Group(group))?;
-        let entry = self.here() + 1;
-        self.program.groups.push(Group {
-            name: name.text.clone(),
-            copies: usize::try_from(copies).unwrap_or(usize::MAX),
-            pipeline: usize::try_from(pipeline).unwrap_or(usize::MAX),
-            rate: Some(rate).filter(|rate| *rate > 0),
-            entry,
-            counted: true,
-        });
-        self.open(Kind::Client, "client", at);
-        self.emit(at, Step::Spawn { group, end: 0 });
-        self.group = group;
-        Ok(())
-    }
-
     fn wait(&mut self, at: Position, rest: &[Word]) -> Result<(), ScriptError> {
         let group = match rest {
             [] => None,
@@ -619,48 +480,4 @@ impl<'a> Parser<'a> {
         }
         Ok(())
     }
-}
-
-fn usage(at: Position, usage: &'static str) -> ScriptError {
-    ScriptError::new(at, Trouble::Usage { usage })
-}
-
-fn misplaced(verb: &'static str, at: Position, belongs: &'static str) -> ScriptError {
-    ScriptError::new(at, Trouble::Misplaced { verb, belongs })
-}
-
-fn one<'w>(at: Position, rest: &'w [Word], form: &'static str) -> Result<&'w Word, ScriptError> {
-    match rest {
-        [word] => Ok(word),
-        _ => Err(usage(at, form)),
-    }
-}
-
-fn none(at: Position, rest: &[Word], form: &'static str) -> Result<(), ScriptError> {
-    match rest {
-        [] => Ok(()),
-        [..] => Err(usage(at, form)),
-    }
-}
-
-fn number(word: &Word, min: u64, max: u64) -> Result<u64, ScriptError> {
-    let parsed = word.text.parse().ok().filter(|number| (min..=max).contains(number));
-    parsed.ok_or_else(|| {
-        let word_text = word.text.clone();
-        let trouble = Trouble::Number {
-            word: word_text,
-            min,
-            max,
-        };
-        ScriptError::new(word.at, trouble)
-    })
-}
-
-fn duration(word: &Word) -> Result<Duration, ScriptError> {
-    parse_duration(&word.text).map_err(|error| ScriptError::new(word.at, Trouble::Unit(error)))
-}
-
-fn node(word: &Word) -> Result<NodeId, ScriptError> {
-    let id = number(word, 1, u64::from(u16::MAX))?;
-    Ok(NodeId(u16::try_from(id).expect("checked against the bound")))
 }
