@@ -313,6 +313,21 @@ fn nobody_there_is_exit_5() {
     command.args(["--endpoints", "127.0.0.1:9", "bench", "get", "--duration", "1s"]);
     let output = command.output().expect("synod runs");
     assert_eq!(output.status.code(), Some(5), "{}", said(&output));
+    for (script, code) in [("get a", 5), ("get a\nexpect no_endpoint", 0), ("get a\nexpect ok", 1)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_synod"));
+        command
+            .args(["--endpoints", "127.0.0.1:9", "run", "-"])
+            .stdin(Stdio::piped());
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("synod runs");
+        let mut input = child.stdin.take().expect("a pipe");
+        input.write_all(script.as_bytes()).expect("it reads");
+        drop(input);
+        assert_eq!(child.wait().expect("a child").code(), Some(code), "{script}");
+    }
 }
 
 #[test]

@@ -206,6 +206,7 @@ pub(super) fn run_program(
     eprintln!("seed {seed} (--seed {seed} repeats the script of operations)");
     raise_descriptors(program.clients() as u64 * CLIENT_DESCRIPTORS + OTHER_DESCRIPTORS);
     let expectations = program.expectations.clone();
+    let expects_results = program.expects_results();
     let settings = Settings {
         endpoints: global.endpoints.clone(),
         options,
@@ -243,7 +244,7 @@ pub(super) fn run_program(
     if let Some(verdict) = &verdict {
         eprint!("{}", check::words(verdict, flags.check_time));
     }
-    Ok(code(&report, !unmet.is_empty(), verdict.as_ref()))
+    Ok(code(&report, expects_results, !unmet.is_empty(), verdict.as_ref()))
 }
 
 fn check_program(program: &Program, is_recorded: bool, has_nodes: bool) -> Result<(), ScriptError> {
@@ -272,8 +273,9 @@ fn json(report: &Report, seed: u64, unmet: &[String], verdict: Option<&Verdict>)
     Value::Object(object)
 }
 
-/// The exit code: the first that applies of what went wrong.
-fn code(report: &Report, is_unmet: bool, verdict: Option<&Verdict>) -> u8 {
+/// The exit code: the first that applies of what went wrong. A script that says what results should be may have expected
+/// that nothing could be done.
+fn code(report: &Report, expects_results: bool, is_unmet: bool, verdict: Option<&Verdict>) -> u8 {
     if let Some(Verdict::Violation(..)) = verdict {
         return exit::NO; // above all else, also in a run that was cut short
     }
@@ -288,7 +290,7 @@ fn code(report: &Report, is_unmet: bool, verdict: Option<&Verdict>) -> u8 {
         None => {}
     }
     let all = report.summary.all();
-    if all.ops() > 0 && all.done == 0 {
+    if all.ops() > 0 && all.done == 0 && !expects_results {
         let cause = report.summary.main_cause().unwrap_or_default();
         return code_of_cause(cause, all.unknown > 0);
     }

@@ -108,6 +108,8 @@ impl Figures {
             Metric::No => self.no as f64,
             Metric::NotDone => self.not_done as f64,
             Metric::Unknown => self.unknown as f64,
+            // Of nothing there is no latency, and no limit that it keeps.
+            Metric::Max | Metric::Quantile(_) if self.latencies.is_empty() => f64::NAN,
             Metric::Max => self.max_us(),
             Metric::Quantile(thousandths) => self.quantile_us(f64::from(thousandths) / 100_000.0),
         }
@@ -209,6 +211,7 @@ impl Summary {
             let found = figures.map_or(0.0, |figures| figures.metric(expectation.metric, self.elapsed()));
             if !expectation.comparison.holds(found, expectation.limit) {
                 let found = match expectation.metric {
+                    _ if found.is_nan() => "nothing, for nothing was done".to_owned(),
                     Metric::Max | Metric::Quantile(_) => shown_us(found),
                     _ => rounded(found).to_string(),
                 };
@@ -348,7 +351,7 @@ mod tests {
     #[test]
     fn expectations_of_the_run_are_judged() {
         let text = "expect unknown < 1\nexpect unknown < 2\nexpect p99 < 50ms\nexpect get p50 <= 1s\nexpect ops_per_s >= 501\n\
-                    expect del ops = 0\nexpect no > 1000";
+                    expect del ops = 0\nexpect no > 1000\nexpect del p99 < 1s";
         let program = script::parse(text.as_bytes(), &BTreeMap::new()).unwrap();
         let unmet = summary().unmet(&program.expectations);
         assert_eq!(
@@ -358,6 +361,7 @@ mod tests {
                 "line 3, column 1: expected p99 < 50ms, and it was 990ms",
                 "line 5, column 1: expected ops_per_s >= 501, and it was 500",
                 "line 7, column 1: expected no > 1000, and it was 1000",
+                "line 8, column 1: expected del p99 < 1s, and it was nothing, for nothing was done",
             ]
         );
     }

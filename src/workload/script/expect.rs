@@ -178,14 +178,8 @@ fn parse_limit(metric: Metric, word: &Word) -> Result<f64, ScriptError> {
         return Ok(duration.as_secs_f64() * 1e6);
     }
     let number = word.text.parse().ok().filter(|number: &f64| number.is_finite());
-    number.ok_or_else(|| {
-        let trouble = Trouble::Number {
-            word: word.text.clone(),
-            min: 0,
-            max: u64::MAX,
-        };
-        ScriptError::new(word.at, trouble)
-    })
+    let usage = "a number, such as 20 or 0.5";
+    number.ok_or_else(|| ScriptError::new(word.at, Trouble::Usage { usage }))
 }
 
 /// Reads the words behind `expect` as an expectation of a result.

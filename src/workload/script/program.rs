@@ -269,6 +269,11 @@ impl Program {
         }
     }
 
+    /// Whether the script itself says what single results should be.
+    pub fn expects_results(&self) -> bool {
+        self.code.iter().any(|step| matches!(step, Step::Expect(_)))
+    }
+
     /// Clients in all.
     pub fn clients(&self) -> usize {
         self.groups.iter().map(|group| group.copies).sum()
