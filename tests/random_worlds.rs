@@ -18,9 +18,12 @@ fn run(seed: u64) -> (u64, u64) {
     let mut world = World::new(nodes, seed, |settings| settings.cache_bytes = 2000);
     let mut clients = Clients::new(4);
     world.run_for(Duration::from_millis(50)); // all meet once
-    for _ in 0..40 {
+    // Half of the storms leave elections time to end, and half do not.
+    let (steps, longest_ms) = if dice.bool() { (40, 300) } else { (150, 80) };
+    for _ in 0..steps {
         storm_step(&mut world, &mut dice);
-        clients.run(&mut world, &mut dice, Duration::from_millis(150));
+        let span = Duration::from_millis(dice.u64(1..longest_ms));
+        clients.run(&mut world, &mut dice, span);
     }
     // Calm again: everybody is up, and everything must be served.
     world.weather = Weather::CALM;
@@ -51,12 +54,14 @@ fn storm_step(world: &mut World, dice: &mut fastrand::Rng) {
     let ids = world.ids();
     let mut any = || ids[dice.usize(0..ids.len())];
     let (node, other) = (any(), any());
-    match dice.u8(0..16) {
+    // Leaders have the most to lose.
+    let node = world.leader().filter(|_| dice.bool()).unwrap_or(node);
+    match dice.u8(0..18) {
         0 | 1 if world.is_up(node) => world.crash(node),
         2..=4 if !world.is_up(node) => world.start(node),
         5 => world.isolate(node),
         6 => world.cut(node, other),
-        7 => world.heal(),
+        7 | 14 | 15 => world.heal(),
         8 => world.flap(node, other),
         9 => world.input(node, Input::AcceptorDown),
         10 => ids

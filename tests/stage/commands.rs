@@ -9,9 +9,11 @@
 //! meet n1 n2                   both dial each other
 //! open n1                      the client opens its session
 //! put n1 x=1, get n2 x [--stale], del n1 x, cas n1 x --old 1 2
-//!                              the client asks a node      again n2     the last write, sent once more
+//!                              the client asks a node
+//! fill n1 x 700000             puts a value of so many bytes
+//! again n2                     the client's last write, sent once more, under its number
 //! deliver [[n1 ->] n2] [KIND]  delivers what is under way; each receiver gets its messages in one turn
-//! drop, repeat [[n1 ->] n2] [KIND]                         loses it; puts a second copy behind it
+//! drop, repeat [[n1 ->] n2] [KIND] [#2]  loses it; puts a second copy behind it (#2: only the second of these)
 //! settle                       delivers everything until nothing is under way
 //! wait [n1] 600ms              time passes (at one node), nothing arrives
 //! wait n1                      until the node's next deadline
@@ -59,17 +61,16 @@ impl Stage {
             ("shutdown", [id]) => self.turn(node(id), vec![Input::Shutdown]),
             ("open", [id]) => self.ask(node(id), RequestOp::Write(Op::Open)),
             ("put" | "get" | "del" | "cas", [id, arguments @ ..]) => self.ask_in_words(node(id), verb, arguments),
+            ("fill", [id, key, size]) => self.fill(node(id), key, parsed(size)),
             ("again", [id]) => self.ask_again(node(id)),
             ("deliver", which) => {
-                let meant = Meant::parse(which);
-                if !self.deliver(|letter| meant.fits(letter)) {
+                let letters = self.take_letters(&Meant::parse(which));
+                if letters.is_empty() {
                     self.say("nothing to deliver".into());
                 }
+                self.deliver(letters);
             }
-            ("drop", which) => {
-                let meant = Meant::parse(which);
-                self.take_letters(|letter| meant.fits(letter));
-            }
+            ("drop", which) => drop(self.take_letters(&Meant::parse(which))),
             ("repeat", which) => self.repeat(&Meant::parse(which)),
             ("settle", []) => self.settle(),
             ("wait", [id]) if id.starts_with('n') => {
@@ -160,19 +161,40 @@ impl Stage {
         self.ask(id, op.unwrap_or_else(|error| panic!("{line}: {error}")));
     }
 
+    /// A put of so many bytes.
+    fn fill(&mut self, id: NodeId, key: &str, size: usize) {
+        let op = Op::Put {
+            key: key.as_bytes().to_vec().into(),
+            value: vec![b'x'; size].into(),
+            if_absent: false,
+            want_previous: false,
+        };
+        self.ask(id, RequestOp::Write(op));
+    }
+
     fn ask_again(&mut self, id: NodeId) {
         let writes = self.asked.iter().filter(|request| request.number > 0);
         let request = writes.last().expect("the client wrote before").clone();
         self.hand_in(id, request);
     }
 
+    /// Messages that are meant leave the network, in the order in which they were sent.
+    fn take_letters(&mut self, meant: &Meant) -> Vec<Letter> {
+        let letters: Vec<Letter> = self.network.extract_if(.., |letter| meant.fits(letter)).collect();
+        match meant.only {
+            None => letters,
+            Some(only) => {
+                let (taken, others) =
+                    (letters.into_iter().enumerate()).partition::<Vec<_>, _>(|(at, _)| *at + 1 == only);
+                self.network.extend(others.into_iter().map(|(_, letter)| letter));
+                taken.into_iter().map(|(_, letter)| letter).collect()
+            }
+        }
+    }
+
     fn repeat(&mut self, meant: &Meant) {
-        let copies: Vec<Letter> = self
-            .network
-            .iter()
-            .filter(|letter| meant.fits(letter))
-            .map(Letter::copy)
-            .collect();
+        let meant = self.network.iter().filter(|letter| meant.fits(letter));
+        let copies: Vec<Letter> = meant.map(Letter::copy).collect();
         self.network.extend(copies);
     }
 
@@ -266,9 +288,10 @@ impl Stage {
     }
 }
 
-/// Which messages a command means: from whom, to whom, of which kind; empty means any.
+/// Which messages a command means: from whom, to whom, of which kind; empty means any. `#2`: only the second of them.
 #[derive(Debug, Default)]
 struct Meant {
+    only: Option<usize>,
     from: Vec<NodeId>,
     to: Vec<NodeId>,
     kinds: Vec<String>,
@@ -280,6 +303,7 @@ impl Meant {
         for word in words {
             match *word {
                 "->" => meant.from = std::mem::take(&mut meant.to),
+                only if only.starts_with('#') => meant.only = Some(parsed(&only[1..])),
                 kind if kind.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_') => {
                     meant.kinds.push(kind.into());
                 }

@@ -370,15 +370,8 @@ impl Stage {
         self.say(line);
     }
 
-    /// Messages that `is_meant` leave the network, in the order in which they were sent.
-    fn take_letters(&mut self, is_meant: impl Fn(&Letter) -> bool) -> Vec<Letter> {
-        self.network.extract_if(.., |letter| is_meant(letter)).collect()
-    }
-
-    /// Delivers what is meant: each receiver gets its messages in one turn. True if there was any.
-    fn deliver(&mut self, is_meant: impl Fn(&Letter) -> bool) -> bool {
-        let letters = self.take_letters(is_meant);
-        let any = !letters.is_empty();
+    /// Each receiver gets its messages in one turn.
+    fn deliver(&mut self, letters: Vec<Letter>) {
         let mut inboxes: BTreeMap<NodeId, Vec<Input>> = BTreeMap::new();
         for letter in letters {
             inboxes.entry(letter.to).or_default().push(letter.input);
@@ -386,15 +379,16 @@ impl Stage {
         for (id, inputs) in inboxes {
             self.turn(id, inputs);
         }
-        any
     }
 
     /// Delivers everything until nothing is under way any more.
     fn settle(&mut self) {
         for _ in 0..ROUNDS_MAX {
-            if !self.deliver(|_| true) {
+            if self.network.is_empty() {
                 return;
             }
+            let letters = std::mem::take(&mut self.network);
+            self.deliver(letters);
         }
         panic!("still not quiet after {ROUNDS_MAX} rounds");
     }

@@ -8,6 +8,9 @@ use synod::machine::Input;
 use synod::paxos::{Entry, EntryKind, Message, NodeId, Slot};
 use synod::wire::{Outcome, Record, Reply, Request, RequestOp, Served, body};
 
+/// Longer values are shown by their length.
+const VALUE_SHOWN_MAX: usize = 40;
+
 /// One line of a play.
 pub(super) enum Line {
     Told(String),
@@ -179,7 +182,10 @@ fn of_command(command: &Command) -> String {
 }
 
 fn of_op(op: &Op) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let text = |bytes: &[u8]| match bytes.len() {
+        0..=VALUE_SHOWN_MAX => String::from_utf8_lossy(bytes).into_owned(),
+        long => format!("<{long} bytes>"),
+    };
     match op {
         Op::Open | Op::Close => format!("{} session", op.name()),
         Op::Put {

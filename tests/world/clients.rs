@@ -44,7 +44,7 @@ struct Client {
     attempts: BTreeMap<u64, Doing>,
     /// The operation that is open, and how often it was tried.
     open: Option<(Doing, u32)>,
-    since: Time,
+    again_at: Time,
     done: u64,
 }
 
@@ -64,7 +64,7 @@ impl Clients {
             held: 0,
             attempts: BTreeMap::new(),
             open: None,
-            since: Time::ZERO,
+            again_at: Time::ZERO,
             done: 0,
         };
         Clients {
@@ -83,10 +83,8 @@ impl Clients {
         let until = world.now + span;
         while world.now < until {
             for number in 0..self.clients.len() {
-                // Nobody waits for ever: an attempt without an answer is made again.
-                let patience = Duration::from_millis(dice.u64(20..600));
                 let client = &self.clients[number];
-                if client.open.is_none() || world.now.since(client.since) > patience {
+                if client.open.is_none() || world.now >= client.again_at {
                     self.act(world, dice, number);
                 }
             }
@@ -111,7 +109,8 @@ impl Clients {
         let request = self.request(number, doing);
         let client = &mut self.clients[number];
         client.open = Some((doing, tries));
-        client.since = world.now;
+        // Nobody waits for ever: an attempt without an answer is made again.
+        client.again_at = world.now + Duration::from_millis(dice.u64(20..1000));
         let attempt = client.attempts.len() as u64 + 1;
         client.attempts.insert(attempt, doing);
         let id = RequestId {
