@@ -9,7 +9,7 @@
 use super::founding::{Founding, Identity, Records};
 use super::io::{Effect, Input, Note, Settings};
 use super::reads::{Read, Reads};
-use super::requests::{self, Origin, Proposed, Queued, Relays, WriteQueue, not_done};
+use super::requests::{self, Origin, Proposed, Queued, Relays, Waiter, WriteQueue, not_done};
 use super::shutdown::Shutdown;
 use crate::kv::state::{Applied, State};
 use crate::kv::{Command, Op};
@@ -439,7 +439,10 @@ impl Machine {
                 }
                 bytes += queued.bytes;
                 commands.push(queued.command);
-                waiting.push(queued.origin);
+                waiting.push(Waiter {
+                    origin: Some(queued.origin),
+                    deadline: queued.deadline,
+                });
             }
             if commands.is_empty() {
                 return;
@@ -508,13 +511,15 @@ impl Machine {
             applied.len(),
             "M1: one outcome for each command of a batch"
         );
-        for (origin, applied) in proposed.waiting.into_iter().zip(applied) {
-            self.answer(origin, requests::applied_outcome(applied), effects);
+        for (waiter, applied) in proposed.waiting.into_iter().zip(applied) {
+            if let Some(origin) = waiter.origin {
+                self.answer(origin, requests::applied_outcome(applied), effects);
+            }
         }
     }
 
     fn give_up(&self, proposed: Proposed, effects: &mut Vec<Effect>) {
-        for origin in proposed.waiting {
+        for origin in proposed.waiting.into_iter().filter_map(|waiter| waiter.origin) {
             self.answer(origin, Outcome::Unknown { code: Code::LeaderLost }, effects);
         }
     }
@@ -617,7 +622,14 @@ impl Machine {
         for relay in self.relays.take_if(|relay| now >= relay.deadline) {
             self.answer(Origin::Client(relay.id), relay.lost(Code::DeadlinePassed), effects);
         }
-        let is_idle = self.queue.is_empty() && self.reads.len() == 0 && self.relays.len() == 0;
+        let proposed = self.proposed.values_mut();
+        let late: Vec<Origin> = proposed.flat_map(|proposed| proposed.take_expired(now)).collect();
+        for origin in late {
+            let code = Code::DeadlinePassed;
+            self.answer(origin, Outcome::Unknown { code }, effects);
+        }
+        let is_idle =
+            self.queue.is_empty() && self.proposed.is_empty() && self.reads.len() == 0 && self.relays.len() == 0;
         self.sweep_at = (!is_idle).then(|| now + SWEEP);
     }
 

@@ -21,6 +21,8 @@ mod reads;
 mod requests;
 mod shutdown;
 mod status;
+#[cfg(test)]
+mod tests;
 mod views;
 
 pub use io::{Effect, Input, Note, RequestId, Settings};

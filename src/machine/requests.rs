@@ -45,7 +45,15 @@ pub(super) struct WriteQueue {
 #[derive(Debug)]
 pub(super) struct Proposed {
     pub(super) entry: Entry,
-    pub(super) waiting: Vec<Origin>,
+    pub(super) waiting: Vec<Waiter>,
+}
+
+/// Who waits for one command of a batch, until when.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    /// None once it was told that its deadline has passed.
+    pub(super) origin: Option<Origin>,
+    pub(super) deadline: Time,
 }
 
 /// A request that this node forwarded to the leader.
@@ -64,6 +72,14 @@ pub(super) struct Relays {
     next: u64,
     bytes: usize,
     in_flight: BTreeMap<u64, Relay>,
+}
+
+impl Proposed {
+    /// Takes out those whose deadline has come: the write itself goes on.
+    pub(super) fn take_expired(&mut self, now: Time) -> impl Iterator<Item = Origin> + '_ {
+        let due = self.waiting.iter_mut().filter(move |waiter| now >= waiter.deadline);
+        due.filter_map(|waiter| waiter.origin.take())
+    }
 }
 
 impl WriteQueue {
