@@ -40,8 +40,11 @@ pub const ALL_OUTPUT_HIGH_BYTES: usize = 512 << 20;
 /// Requests of one client whose answers were not encoded yet; at the bound it is not read until one is.
 pub const CLIENT_IN_FLIGHT_MAX: usize = 1024;
 
-/// Above so many bytes that wait for a peer, bulk (ACCEPT, CHOSEN, PROMISE, FORWARD) to it is thrown away: catch-up and
-/// retries bring it later. This bounds what a heartbeat can stand behind (`rules.md` 12).
+/// Above so many bytes that wait for a peer, relayed requests and their answers wait as they are, sharing the bytes of
+/// the store; they are encoded when there is room. As many can wait as the machine lets be in flight.
+pub const PEER_RELAYED_HIGH_BYTES: usize = 8 << 20;
+/// Above so many, bulk (ACCEPT, CHOSEN, PROMISE) to it is thrown away: catch-up and retries bring it later. This bounds
+/// what a heartbeat can stand behind (`rules.md` 12).
 pub const PEER_BULK_MAX_BYTES: usize = 24 << 20;
 /// Above so many the link is closed: the peer does not even take the small frames.
 pub const PEER_OUTPUT_MAX_BYTES: usize = 32 << 20;

@@ -8,6 +8,8 @@
 use super::limits::{DIAL_BACKOFF_BASE, DIAL_BACKOFF_MAX, LINK_SETTLED, RESOLVE_EVERY};
 use crate::paxos::NodeId;
 use crate::time::Time;
+use crate::wire::Frame;
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
@@ -25,6 +27,8 @@ pub struct Peer {
     pub outgoing: Option<u64>,
     /// Since when `outgoing` is through its handshake.
     pub up_since: Option<Time>,
+    /// Relayed requests and answers for it, by request id, that wait for room in the output of `outgoing`.
+    pub held: VecDeque<(u64, Frame)>,
     /// When to dial next; none while `outgoing` is there.
     dial_at: Option<Time>,
     /// Dials that failed in a row.
@@ -53,6 +57,7 @@ impl Peer {
             incoming: None,
             outgoing: None,
             up_since: None,
+            held: VecDeque::new(),
             dial_at: Some(now),
             tries: 0,
             flaps: 0,
@@ -103,6 +108,7 @@ impl Peer {
         self.flaps = if settled { 0 } else { self.flaps.saturating_add(1) };
         self.outgoing = None;
         self.up_since = None;
+        self.held.clear();
         self.closed = true;
         self.dial_at = match self.flaps {
             0 | 1 => Some(now),

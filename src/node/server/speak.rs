@@ -5,7 +5,7 @@ use crate::machine::{Input, Machine, RequestId};
 use crate::node::debug;
 use crate::node::door::Door;
 use crate::node::faults::Fate;
-use crate::node::limits::{DELAYED_FRAMES_MAX, PEER_BULK_MAX_BYTES, PEER_OUTPUT_MAX_BYTES};
+use crate::node::limits::{DELAYED_FRAMES_MAX, PEER_BULK_MAX_BYTES, PEER_OUTPUT_MAX_BYTES, PEER_RELAYED_HIGH_BYTES};
 use crate::node::metrics::outcome_name;
 use crate::node::output::Flush;
 use crate::node::ring::{Summary, What};
@@ -76,8 +76,7 @@ impl Door for Server {
             Fate::Pass => {
                 self.ring.push(now, What::To(to, summary));
                 self.metrics.frame_out(summary.name);
-                let bytes = self.encode_once(request_id, frame);
-                self.push_to_peer(to, bytes);
+                self.push_or_hold(to, request_id, frame);
             }
         }
     }
@@ -130,7 +129,10 @@ impl Server {
             .and_then(|number| self.links.get(&number));
         let Some(link) = link else { return Some("no link") };
         // Catch-up brings bulk later; it must not pile up before heartbeats and votes.
-        let is_bulk = matches!(frame, Frame::Paxos(Message::Accept { .. } | Message::Chosen { .. }));
+        let is_bulk = matches!(
+            frame,
+            Frame::Paxos(Message::Accept { .. } | Message::Chosen { .. } | Message::Promise(_))
+        );
         (is_bulk && link.connection.output_len() > PEER_BULK_MAX_BYTES).then_some("the peer is slow")
     }
 
@@ -151,6 +153,34 @@ impl Server {
             self.encoded = Some((frame, bytes.clone()));
         }
         bytes
+    }
+
+    /// What is relayed may be much at once, many large values that were read in one turn; it waits for room behind its
+    /// like. Nothing hangs on its order towards other frames.
+    fn push_or_hold(&mut self, to: NodeId, request_id: u64, frame: Frame) {
+        let is_relayed = matches!(frame, Frame::Forward { .. } | Frame::ForwardReply(_));
+        match self.peers.get_mut(&to) {
+            Some(peer) if is_relayed => {
+                peer.held.push_back((request_id, frame));
+                self.push_held(to);
+            }
+            _ => {
+                let bytes = self.encode_once(request_id, frame);
+                self.push_to_peer(to, bytes);
+            }
+        }
+    }
+
+    /// Encodes what is held for a peer, as long as there is room for it.
+    fn push_held(&mut self, to: NodeId) {
+        while let Some(peer) = self.peers.get_mut(&to) {
+            let link = peer.outgoing.and_then(|number| self.links.get(&number));
+            let has_room = link.is_some_and(|link| link.connection.output_len() <= PEER_RELAYED_HIGH_BYTES);
+            let Some((request_id, frame)) = has_room.then(|| peer.held.pop_front()).flatten() else {
+                return;
+            };
+            self.push_to_peer(to, frame::encode_to_bytes(&frame, request_id));
+        }
     }
 
     fn push_to_peer(&mut self, to: NodeId, bytes: Bytes) {
@@ -264,6 +294,9 @@ impl Server {
                 return self.close(number, "", now);
             }
             Flush::Empty | Flush::Blocked => {}
+        }
+        if let Role::To(peer) = link.role {
+            self.push_held(peer);
         }
         self.encode_answers(number);
         self.resume(number);

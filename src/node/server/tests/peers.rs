@@ -1,6 +1,7 @@
 //! Links with peers, one of which the test plays.
 
 use super::*;
+use crate::node::door::Door;
 
 /// Node 1 of three; node 2 is played by the test, which listens at its address; nobody listens at node 3's.
 fn node_with_a_played_peer() -> (OneNode, std::net::TcpListener) {
@@ -132,4 +133,41 @@ fn a_dialled_node_that_is_another_or_refuses_does_not_come_up() {
         !happened(&node, What::LinkUp(NodeId(2))),
         "a refused link was taken for up"
     );
+}
+
+#[test]
+fn a_hundred_large_answers_at_once_go_to_a_peer_one_behind_the_other() {
+    let (node, listener) = node_with_a_played_peer();
+    let mut link = take_dialled(&node, &listener);
+    let reply = Reply {
+        outcome: Outcome::Done(Served::Done(Done {
+            slot: Slot(9),
+            revision: 9,
+            answer: Answer::Found(crate::kv::command::Versioned {
+                value: Bytes::from(vec![b'v'; 1 << 20]),
+                created: 1,
+                version: 1,
+            }),
+        })),
+        leader: None,
+    };
+    let expected = reply.clone();
+    // As when a hundred clients of node 2 read a key of a mebibyte, and one round confirms them all.
+    node.ask(move |node| {
+        for relay in 1..=100 {
+            node.server_mut()
+                .send(NodeId(2), relay, Frame::ForwardReply(reply.clone()));
+        }
+    });
+    let mut relay = 1;
+    while relay <= 100 {
+        match link.receive() {
+            Some((id, Frame::ForwardReply(reply))) => {
+                assert!(id == relay && reply == expected, "answer {id} instead of {relay}");
+                relay += 1;
+            }
+            Some(_) => {}
+            None => panic!("the link was closed before answer {relay}"),
+        }
+    }
 }
