@@ -12,11 +12,19 @@
 use super::{Ballot, Entry, LogTime, Slot};
 use std::collections::BTreeMap;
 
+/// Most bytes of entries accepted above what the learner can hand out. A leader's window and one entry more fit, so it
+/// only binds a node that misses slots; and what it holds fits one promise (`limits.rs`, bulk for a peer).
+pub const AHEAD_BYTES_MAX: usize = 20 << 20;
+/// Most slots of them, several windows: each watermark looks through all.
+pub const AHEAD_SLOTS_MAX: usize = 4096;
+
 /// The state that Lamport gives an acceptor, for all slots that its node does not know as chosen.
 #[derive(Debug, Default)]
 pub struct Acceptor {
     promised: Ballot,
     accepted: BTreeMap<Slot, Vote>,
+    /// Of all entries in `accepted`.
+    bytes: usize,
     log_time: LogTime,
 }
 
@@ -64,6 +72,14 @@ impl Acceptor {
     /// Whether it holds no acceptance.
     pub fn is_empty(&self) -> bool {
         self.accepted.is_empty()
+    }
+
+    /// Whether it can hold an acceptance for `slot`. At its bounds it takes no slot beyond those it holds: what a node that
+    /// misses slots would heap up while it catches up, it fetches later. Lower slots always find room, so that a hole
+    /// that needs this node's vote is closed.
+    pub fn has_room_for(&self, slot: Slot) -> bool {
+        let is_full = self.bytes >= AHEAD_BYTES_MAX || self.accepted.len() >= AHEAD_SLOTS_MAX;
+        !is_full || self.accepted.last_key_value().is_none_or(|(last, _)| slot <= *last)
     }
 
     /// Phase 1b: promises `ballot`, unless a higher one is promised already.
@@ -117,13 +133,8 @@ impl Acceptor {
         }
         self.promised = ballot;
         self.log_time = self.log_time.max(entry.stamp);
-        self.accepted.insert(
-            slot,
-            Vote {
-                ballot,
-                entry: entry.clone(),
-            },
-        );
+        let entry = entry.clone();
+        self.hold(slot, Vote { ballot, entry });
         Ok(Change::New)
     }
 
@@ -153,7 +164,7 @@ impl Acceptor {
             if *first.key() > upto {
                 break;
             }
-            first.remove();
+            self.bytes -= first.remove().entry.body.len();
         }
     }
 
@@ -166,7 +177,14 @@ impl Acceptor {
     pub fn recover_accepted(&mut self, slot: Slot, ballot: Ballot, entry: Entry) {
         self.promised = self.promised.max(ballot);
         self.log_time = self.log_time.max(entry.stamp);
-        self.accepted.insert(slot, Vote { ballot, entry });
+        self.hold(slot, Vote { ballot, entry });
+    }
+
+    fn hold(&mut self, slot: Slot, vote: Vote) {
+        self.bytes += vote.entry.body.len();
+        if let Some(before) = self.accepted.insert(slot, vote) {
+            self.bytes -= before.entry.body.len();
+        }
     }
 
     /// Asserts the invariants that a look at the whole state can show.

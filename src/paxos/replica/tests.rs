@@ -1,4 +1,4 @@
-//! What a replica says of the age of its state, alone with messages made by hand.
+//! A replica alone with messages made by hand: what it says of the age of its state, and what it heaps up.
 
 use super::*;
 use crate::paxos::message::{AcceptedEntry, Heartbeat, HeartbeatAck, Promise};
@@ -145,4 +145,32 @@ fn an_echo_of_a_moment_that_is_still_to_come_tells_no_age() {
         n2.on_message(MS(100), NodeId(1), Message::Heartbeat(heartbeat), &mut out);
         assert_eq!(n2.age(MS(60_000)), None, "echo {echo_ms}");
     }
+}
+
+#[test]
+fn a_node_that_misses_a_slot_heaps_up_a_bounded_part_of_what_follows() {
+    const LARGE: &[u8] = &[b'v'; 1 << 20];
+    let mut out = Outbox::default();
+    let mut n2 = replica(2);
+    let mut accept = |n2: &mut Replica, slot: u64, chosen_upto: u64, body: &'static [u8]| {
+        let message = Message::Accept {
+            ballot: ballot(1, 1),
+            config: 1,
+            slot: Slot(slot),
+            chosen_upto: Slot(chosen_upto),
+            entry: entry(body),
+        };
+        n2.on_message(MS(100), NodeId(1), message, &mut out);
+        let writes = |output: &Output| matches!(output, Output::Write(Write::Accepted { .. }));
+        out.drain().filter(writes).count()
+    };
+    // Slot 1 was lost on the way; the others go on without n2.
+    let held: usize = (2..=200).map(|slot| accept(&mut n2, slot, slot - 1, LARGE)).sum();
+    assert_eq!(held, 20, "a window is held, and no more");
+    let small: usize = (201..=9000).map(|slot| accept(&mut n2, slot, slot - 1, b"s")).sum();
+    assert_eq!(small, 0);
+    // The hole itself always finds room, and with it what was held is chosen and forgotten.
+    assert_eq!(accept(&mut n2, 1, 21, b"a"), 1);
+    assert_eq!(n2.learner().chosen_upto(), Slot(21));
+    assert_eq!(accept(&mut n2, 22, 21, LARGE), 1, "there is room again");
 }

@@ -170,7 +170,7 @@ impl Replica {
             self.record_chosen_upto(out);
             return self.promise(ballot, out);
         }
-        if !self.has_room {
+        if !self.has_room || self.acceptor().is_some_and(|acceptor| !acceptor.has_room_for(slot)) {
             return false;
         }
         match self.acceptor_mut().map(|acceptor| acceptor.accept(ballot, slot, entry)) {
