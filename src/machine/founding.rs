@@ -55,6 +55,14 @@ struct Remembered {
     record: u64,
 }
 
+impl Remembered {
+    /// Whether `peer` tells of a newer life or start. One directory counts its starts up: who comes with as low a count
+    /// and another token is an old copy, and what it lacks stays remembered.
+    fn is_older_than(&self, peer: &NodeHello) -> bool {
+        self.incarnation != peer.incarnation || self.start.counter < peer.start.counter
+    }
+}
+
 /// Records that a step of founding wants written, in order; the caller numbers them.
 pub(super) type Records = Vec<Record>;
 
@@ -80,6 +88,12 @@ impl Founding {
         match record {
             Record::Roster(roster) => self.replace_roster(roster),
             Record::Founded => self.founded_record = Some(0),
+            Record::Peer { node, start, .. } if node == self.identity.node => {
+                self.lose_memory(format!(
+                    "an earlier start of it was told that a peer remembers start {start}, which is not in its data \
+                     directory: this is an old copy, or two processes run on copies of one"
+                ));
+            }
             Record::Peer {
                 node,
                 incarnation,
@@ -296,13 +310,9 @@ impl Founding {
 
     /// A peer's HELLO that passed [`Founding::check_hello`]. `written` is the number of the last record so far.
     pub(super) fn on_hello(&mut self, from: NodeId, peer: &NodeHello, written: u64) -> Records {
-        let mut records = Records::new();
-        self.check_own_memory(from, peer);
-        if self
-            .peers
-            .get(&from)
-            .is_none_or(|known| (known.incarnation, known.start) != (peer.incarnation, peer.start))
-        {
+        let mut records: Records = self.check_own_memory(from, peer).into_iter().collect();
+        if self.peers.get(&from).is_none_or(|known| known.is_older_than(peer)) {
+            let record = written + records.len() as u64 + 1;
             records.push(Record::Peer {
                 node: from,
                 incarnation: peer.incarnation,
@@ -311,7 +321,7 @@ impl Founding {
             let known = Remembered {
                 incarnation: peer.incarnation,
                 start: peer.start,
-                record: written + 1,
+                record,
             };
             self.peers.insert(from, known);
         }
@@ -325,11 +335,10 @@ impl Founding {
         records
     }
 
-    /// What a peer remembers of this node must be of this node's own past (F4).
-    fn check_own_memory(&mut self, from: NodeId, peer: &NodeHello) {
-        let Some((incarnation, start)) = peer.remembered else {
-            return;
-        };
+    /// What a peer remembers of this node must be of this node's own past (F4). That it is not is written down, as what is
+    /// remembered of this node itself: the peer may remember this very start by the next one.
+    fn check_own_memory(&mut self, from: NodeId, peer: &NodeHello) -> Option<Record> {
+        let (incarnation, start) = peer.remembered?;
         let identity = &self.identity;
         if incarnation != identity.incarnation {
             // While nobody is founded a new directory makes a new roster, and nothing was promised yet.
@@ -346,7 +355,13 @@ impl Founding {
                 "{from} remembers start {start} of this node, which is not in its data directory: this is an old copy, \
                  or two processes run on copies of one"
             ));
+            return Some(Record::Peer {
+                node: self.identity.node,
+                incarnation,
+                start,
+            });
         }
+        None
     }
 
     fn lose_memory(&mut self, reason: String) {
