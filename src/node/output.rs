@@ -51,7 +51,8 @@ impl Output {
     /// Writes until nothing waits, the socket would block, or the turn's budget is used up. Tells how many bytes went.
     ///
     /// # Errors
-    /// What the socket says; the connection is of no use then.
+    /// What the socket says; the connection is of no use then, and nothing went by this call. A failure behind bytes that
+    /// went ends the call as a used budget does, so that they are told; the next call meets it again.
     pub fn write_to(&mut self, socket: &mut impl Write) -> io::Result<(usize, Flush)> {
         let mut written = 0;
         while !self.is_empty() {
@@ -71,6 +72,7 @@ impl Output {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok((written, Flush::Blocked)),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) if written > 0 => return Ok((written, Flush::Budget)),
                 Err(error) => return Err(error),
             }
         }
@@ -138,6 +140,30 @@ mod tests {
             assert_eq!(socket.taken, b"abcdefghijk");
             assert!(output.is_empty());
         }
+    }
+
+    #[test]
+    fn what_went_before_a_failure_is_told() {
+        /// Takes two bytes, and is gone.
+        struct Gone(bool);
+        impl Write for Gone {
+            fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+                if std::mem::replace(&mut self.0, true) {
+                    return Err(ErrorKind::BrokenPipe.into());
+                }
+                Ok(2)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut output = Output::default();
+        output.push(Bytes::from_static(b"abcde"));
+        let mut socket = Gone(false);
+        assert_eq!(output.write_to(&mut socket).unwrap(), (2, Flush::Budget));
+        assert_eq!(output.len(), 3);
+        let error = output.write_to(&mut socket).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
     }
 
     #[test]
