@@ -16,7 +16,7 @@ fn run(seed: u64) -> (u64, u64) {
     let mut dice = fastrand::Rng::with_seed(seed);
     let nodes = *dice.choice(&[1, 3, 3, 3, 5, 5, 7]).expect("not empty");
     let mut world = World::new(nodes, seed, |settings| settings.cache_bytes = 2000);
-    let mut clients = Clients::new(4);
+    let mut clients = Clients::new(6);
     world.run_for(Duration::from_millis(50)); // all meet once
     // Half of the storms leave elections time to end, and half do not.
     let (steps, longest_ms) = if dice.bool() { (40, 300) } else { (150, 80) };

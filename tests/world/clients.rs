@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use synod::kv::{Answer, Done, Expect, Op, SessionRef, Versioned};
 use synod::machine::RequestId;
-use synod::paxos::Slot;
+use synod::paxos::{NodeId, Slot, Stance};
 use synod::time::Time;
 use synod::wire::{Outcome, Reply, Request, RequestOp, Served};
 
@@ -97,11 +97,7 @@ impl Clients {
 
     /// Begins something, or tries again what was begun, at any node: same session, same number.
     fn act(&mut self, world: &mut World, dice: &mut fastrand::Rng, number: usize) {
-        let nodes = world.ids();
-        let node = nodes[dice.usize(0..nodes.len())];
-        if !world.is_up(node) {
-            return;
-        }
+        let Some(node) = pick(world, dice) else { return };
         let (doing, tries) = match self.clients[number].open {
             Some((doing, tries)) => (doing, tries + 1),
             None => (self.begin(dice, number), 1),
@@ -248,6 +244,24 @@ impl Register {
         let first = *self.versions.entry(value).or_insert(version);
         assert_eq!(first, version, "value {value} was written by two revisions");
     }
+}
+
+/// Any node that runs; half of the time one that takes itself for the leader, rightly or not.
+fn pick(world: &World, dice: &mut fastrand::Rng) -> Option<NodeId> {
+    let mut nodes = world.ids();
+    nodes.retain(|node| world.is_up(*node));
+    let mut leaders = nodes.clone();
+    leaders.retain(|node| {
+        world
+            .machine(*node)
+            .is_some_and(|machine| matches!(machine.replica().stance(), Stance::Leader(_)))
+    });
+    let among = if leaders.is_empty() || dice.bool() {
+        nodes
+    } else {
+        leaders
+    };
+    dice.choice(among)
 }
 
 fn name(key: usize) -> Bytes {
