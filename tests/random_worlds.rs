@@ -82,11 +82,16 @@ fn storm_step(world: &mut World, dice: &mut fastrand::Rng) {
                 world.start(*id);
             }
         }),
+        16 => ids.iter().filter(|_| dice.bool()).for_each(|id| {
+            world.input(*id, Input::AcceptorDown);
+            world.input(*id, Input::AcceptorUp);
+        }),
         _ => {
+            let slowest = *dice.choice(&[1_000, 50_000, 500_000]).expect("not empty");
             world.weather = Weather {
                 loss: if dice.bool() { dice.u64(0..200) } else { 0 },
                 duplication: dice.u64(0..100),
-                delay_us: (50, dice.u64(100..50_000)),
+                delay_us: (50, dice.u64(100..slowest)),
                 reorders: dice.bool(),
                 sync_us: (50, dice.u64(100..20_000)),
             }

@@ -351,7 +351,14 @@ impl World {
         }
         let Some(machine) = node.machine.as_mut() else { return };
         let mut effects = Vec::new();
-        for input in node.inbox.drain(..) {
+        // An acceptor fails and restarts between turns, with nothing unsynced (`rules.md` 14): in a turn of its own.
+        let is_fault = |input: &Input| matches!(input, Input::AcceptorDown | Input::AcceptorUp);
+        let until = node
+            .inbox
+            .iter()
+            .position(is_fault)
+            .map_or(node.inbox.len(), |at| at.max(1));
+        for input in node.inbox.drain(..until) {
             machine.step(now, input, &mut effects);
         }
         if machine.deadline().is_some_and(|due| now >= due) {
