@@ -307,7 +307,7 @@ impl Machine {
             _ => request,
         };
         if let Some(code) = self.refuses_now(requests::request_bytes(&request)) {
-            return self.answer(origin, not_done(code), effects);
+            return self.answer(origin, self.refusal(code), effects);
         }
         match self.replica.stance() {
             Stance::Leader(_) | Stance::Candidate { keeps_clients: true } => {
@@ -346,6 +346,16 @@ impl Machine {
         } else {
             None
         }
+    }
+
+    /// A refusal, with the words that its code promises.
+    fn refusal(&self, code: Code) -> Outcome {
+        let mut refusal = not_done(code);
+        if let (Code::NotFounded, Outcome::NotDone { detail, .. }) = (code, &mut refusal) {
+            let nodes: Vec<String> = self.founding.waits_for().iter().map(NodeId::to_string).collect();
+            *detail = format!("waits to be founded, for: {}", nodes.join(" "));
+        }
+        refusal
     }
 
     /// At the leader: queues a write for the turn's batch, a read for the turn's round.
@@ -456,8 +466,11 @@ impl Machine {
         }
     }
 
+    /// Whether another batch may be proposed. Batches that are chosen and wait behind a hole to be applied count as well:
+    /// while what phase 1 marked is being fetched, nobody's memory may grow with the clients' patience.
     fn has_window(&self) -> bool {
         let (slots, bytes) = self.replica.open_size();
+        let slots = slots.max(self.proposed.len());
         (slots as u64) < self.settings.window_slots && bytes < self.settings.window_bytes
     }
 

@@ -206,7 +206,11 @@ impl Server {
         }
         self.note_request(number, request_id, &request, now);
         if request.op == RequestOp::Status {
-            return self.answer(id, status_reply(self.status_json(machine, now).to_string()), now);
+            return self.answer(
+                id,
+                status_reply(machine, self.status_json(machine, now).to_string()),
+                now,
+            );
         }
         self.inputs.push(Input::Client { id, request });
     }
@@ -266,10 +270,10 @@ fn bytes_missing(input: &[u8]) -> usize {
     }
 }
 
-fn status_reply(json: String) -> Reply {
+fn status_reply(machine: &Machine, json: String) -> Reply {
     Reply {
         outcome: Outcome::Done(Served::Status(json)),
-        leader: None,
+        leader: machine.leader_hint(),
     }
 }
 
