@@ -48,6 +48,8 @@ pub(super) struct Endpoint {
     used: Time,
     /// Attempts that wait for its answer.
     in_flight: usize,
+    /// It could not serve what it was asked last: others are dialled before it is asked again, though it is connected.
+    of_no_use: bool,
 }
 
 /// Why a connection is given up.
@@ -118,6 +120,7 @@ impl Endpoint {
             heard: Time::ZERO,
             used: Time::ZERO,
             in_flight: 0,
+            of_no_use: false,
         }
     }
 
@@ -178,11 +181,13 @@ impl Links {
         }
         let count = self.endpoints.len();
         let next = (0..count).map(|step| (self.current + step) % count);
-        // One that is up already, as a hinted leader may be, is better than any dial.
+        // One that is up already, as a hinted leader may be, is better than any dial; but not one that has just said that
+        // it cannot serve: a node that is cut off from its peers says so for ever.
         let chosen = next
             .clone()
-            .find(|endpoint| self.is_open(*endpoint))
-            .or_else(|| next.clone().find(|endpoint| self.endpoints[*endpoint].may_dial(now)));
+            .find(|endpoint| self.is_open(*endpoint) && !self.endpoints[*endpoint].of_no_use)
+            .or_else(|| next.clone().find(|endpoint| self.endpoints[*endpoint].may_dial(now)))
+            .or_else(|| next.clone().find(|endpoint| self.is_open(*endpoint)));
         if let Some(chosen) = chosen {
             self.current = chosen;
             self.dial(chosen, now, options, effects);
@@ -270,6 +275,7 @@ impl Links {
         lost.failure = Some((trouble.detail, trouble.lasting));
         lost.retry_at = now + wait;
         lost.in_flight = 0;
+        lost.of_no_use = false;
         if self.wanted == Some(endpoint) {
             self.wanted = None;
         }
@@ -281,8 +287,19 @@ impl Links {
         }
     }
 
+    /// The endpoint is connected, and cannot serve at present.
+    pub(super) fn cannot_serve(&mut self, endpoint: usize) {
+        self.endpoints[endpoint].of_no_use = true;
+        self.leave(endpoint);
+    }
+
+    /// The endpoint has served.
+    pub(super) fn served(&mut self, endpoint: usize) {
+        self.endpoints[endpoint].of_no_use = false;
+    }
+
     /// New attempts go to the hinted leader, or else to the next endpoint, instead of this one.
-    pub(super) fn leave(&mut self, endpoint: usize) {
+    fn leave(&mut self, endpoint: usize) {
         if self.current == endpoint {
             let next = (endpoint + 1) % self.endpoints.len();
             self.current = self.wanted.take().unwrap_or(next);

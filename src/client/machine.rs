@@ -342,7 +342,10 @@ impl ClientMachine {
             .is_some_and(|attempt| attempt.request_id == request_id);
         match reply.outcome {
             // A result is the operation's, whichever attempt brought it.
-            Outcome::Done(served) => self.on_done(now, serial, served, effects),
+            Outcome::Done(served) => {
+                self.links.served(endpoint);
+                self.on_done(now, serial, served, effects);
+            }
             // Anything else speaks of its attempt, and one that is not waited for any more has been counted as lost.
             Outcome::NotDone { .. } | Outcome::Unknown { .. } if !is_awaited => {}
             Outcome::NotDone {
@@ -401,7 +404,7 @@ impl ClientMachine {
             Code::NotLeader | Code::NoLeader | Code::NoQuorum | Code::NotFounded | Code::ShuttingDown
         );
         if elsewhere {
-            self.links.leave(refusal.endpoint);
+            self.links.cannot_serve(refusal.endpoint);
         }
         if !code.is_retryable() {
             self.give_up(serial, effects);

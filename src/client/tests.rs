@@ -384,6 +384,27 @@ fn a_refused_attempt_is_made_again_and_then_done() {
     assert_eq!(script.did(), "2: done");
 }
 
+/// Found by the simulator (seeds 2 and 62): the connection to a node that is cut off from its peers stayed, and so the
+/// client asked there again and again, and nowhere else, until its deadline.
+#[test]
+fn a_node_that_cannot_serve_is_left_for_one_that_is_not_connected_yet() {
+    let mut script = Script::with_session();
+    script.put(2);
+    script.answer("a", not_done(Code::NoQuorum));
+    assert_eq!(script.did(), "a< put#2 low=2; connect b");
+    script.up("b", 2);
+    script.did();
+    script.wait_until_it_acts();
+    assert_eq!(script.did(), "b< put#2 low=2");
+    // With nobody else to be dialled, it is asked again.
+    script.answer("b", not_done(Code::NoLeader));
+    assert_eq!(script.did(), "connect c");
+    script.refused("c");
+    script.did();
+    script.wait_until_it_acts();
+    assert_eq!(script.did(), "a< put#2 low=2");
+}
+
 #[test]
 fn the_same_open_is_repeated_until_it_is_answered() {
     let mut script = Script::new(&["a", "b", "c"]);
