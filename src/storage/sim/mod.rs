@@ -189,6 +189,13 @@ impl SimDisk {
         inner.drop_unnamed();
     }
 
+    /// Forgets the faults to come.
+    pub fn spare(&self) {
+        let mut inner = self.inner.borrow_mut();
+        inner.cut_at = None;
+        inner.faults.clear();
+    }
+
     /// Makes the `nth` operation of a kind from now on (1: the next) fail.
     pub fn fail(&self, op: Op, nth: u64, fault: Fault) {
         assert!(nth >= 1, "the next operation is number 1");
@@ -216,6 +223,18 @@ impl SimDisk {
     /// How often each fault fired.
     pub fn fired(&self) -> BTreeMap<(Op, Fault), u64> {
         self.inner.borrow().fired.clone()
+    }
+
+    /// Whether nothing of the files whose names end so can be lost any more by a crash.
+    pub fn is_synced(&self, suffix: &str) -> bool {
+        let inner = self.inner.borrow();
+        let mut named = inner.names.iter().filter(|(name, _)| name.ends_with(suffix));
+        named.all(|(name, inode)| inner.names_durable.get(name) == Some(inode) && inner.inodes[*inode].is_synced())
+    }
+
+    /// Bytes in all files.
+    pub fn used_bytes(&self) -> u64 {
+        self.inner.borrow().used_bytes()
     }
 
     /// Sets the size of the disk in bytes.
@@ -251,7 +270,7 @@ impl SimDisk {
     pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
         let inner = self.inner.borrow();
         let inode = &inner.inodes[*inner.names.get(name)?];
-        let mut bytes = vec![0; inode.length];
+        let mut bytes = vec![0; inode.length()];
         inode.read(&mut bytes, 0);
         Some(bytes)
     }
@@ -374,8 +393,9 @@ impl File for SimFile {
         let mut inner = self.inner.borrow_mut();
         let bytes = buffers
             .iter()
-            .flat_map(|buffer| buffer.iter().copied())
-            .collect::<Vec<u8>>();
+            .map(|buffer| &buffer[..])
+            .collect::<Vec<&[u8]>>()
+            .concat();
         let fault = inner.begin(Op::Write);
         let mut count = bytes.len();
         if fault.is_err() || matches!(fault, Ok(Some(Fault::Short))) {
@@ -385,7 +405,7 @@ impl File for SimFile {
             count = 0;
         }
         let end = (offset as usize) + count;
-        let missing = match end.saturating_sub(inner.inodes[self.inode].length) as u64 {
+        let missing = match end.saturating_sub(inner.inodes[self.inode].length()) as u64 {
             0 => 0, // most writes: the log is preallocated
             grown => grown.saturating_sub(inner.free_bytes()),
         };
@@ -409,7 +429,7 @@ impl File for SimFile {
         let mut inner = self.inner.borrow_mut();
         let short = inner.begin(Op::Read)? == Some(Fault::Short);
         let inode = &inner.inodes[self.inode];
-        let count = buffer.len().min(inode.length.saturating_sub(offset as usize));
+        let count = buffer.len().min(inode.length().saturating_sub(offset as usize));
         let count = if short { count.min(1) } else { count };
         inode.read(&mut buffer[..count], offset as usize);
         Ok(count)
@@ -439,7 +459,7 @@ impl File for SimFile {
 
     fn length(&self) -> io::Result<u64> {
         self.check_life()?;
-        Ok(self.inner.borrow().inodes[self.inode].length as u64)
+        Ok(self.inner.borrow().inodes[self.inode].length() as u64)
     }
 }
 
@@ -504,9 +524,12 @@ impl Inner {
         }
     }
 
+    fn used_bytes(&self) -> u64 {
+        self.inodes.iter().map(|inode| inode.length() as u64).sum()
+    }
+
     fn free_bytes(&self) -> u64 {
-        let used: usize = self.inodes.iter().map(|inode| inode.length).sum();
-        self.capacity.saturating_sub(used as u64)
+        self.capacity.saturating_sub(self.used_bytes())
     }
 }
 
