@@ -8,7 +8,7 @@ use crate::machine::{Input, Machine, RequestId};
 use crate::paxos::NodeId;
 use crate::time::Time;
 use crate::wire::message::ErrorCode;
-use crate::wire::{Frame, Reply};
+use crate::wire::{Frame, Record, Reply};
 use std::io;
 use std::time::Duration;
 
@@ -37,8 +37,8 @@ pub trait Door {
     /// Writes what is queued, as far as the sockets take it.
     fn flush(&mut self);
 
-    /// Called before each append and sync: an injected slow disk takes its time here.
-    fn before_sync(&mut self);
+    /// Called before each append and sync of `records`: an injected slow disk takes its time here.
+    fn before_sync(&mut self, records: &[Record]);
 
     /// Something happened that a person may want to see.
     fn event(&mut self, at: Time, what: What);

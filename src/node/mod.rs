@@ -4,7 +4,7 @@
 //! simulator run. It sees sockets and clock through the [`door`], files through the storage's. No other thread is
 //! anywhere: signals and the launcher's death are sources of the poll. Everything that waits is bounded ([`limits`]).
 //!
-//! * [`run`]: a node from start to end. [`flags`], [`cluster_list`]: what an operator says. [`logging`], [`rlimit`],
+//! * [`run`]: a node from start to end. [`mod@open`]: a directory becomes a loop. [`flags`], [`cluster_list`]: what an operator says. [`logging`], [`rlimit`],
 //!   [`signals`]: what the process needs of the system.
 //! * [`server`]: the door's real side. [`connection`], [`output`]: bytes of one socket. [`link`]: its role and deadlines.
 //!   [`peers`]: when to dial whom, and what a closed link means.
@@ -22,6 +22,7 @@ pub mod limits;
 pub mod link;
 pub mod logging;
 pub mod metrics;
+pub mod open;
 pub mod output;
 pub mod peers;
 pub mod ring;

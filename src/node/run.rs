@@ -3,12 +3,13 @@
 use super::door::Door;
 use super::flags::Config;
 use super::limits::SHUTDOWN_TIMEOUT;
+use super::open::{self, Unusable};
 use super::rlimit;
 use super::server::{Server, ServerError};
 use super::turn::{Fatal, Flow, Turn};
 use crate::machine::{Machine, Settings};
 use crate::paxos::NodeId;
-use crate::storage::{Disk, OpenError, Options, Storage};
+use crate::storage::{Disk, OpenError, Options};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -55,7 +56,7 @@ impl Node {
         // The addresses first: a node that cannot listen must not spend a start of its directory.
         let mut server = Server::new(&config, room.sockets).map_err(StartError::Server)?;
         let seed = getrandom::u64().map_err(StartError::Randomness)?;
-        let mut turn = open(&config, seed)?;
+        let mut turn = open_directory(&config, seed)?;
         turn.start(&mut server).map_err(StartError::Fatal)?;
         Ok(Node { turn, server })
     }
@@ -136,20 +137,21 @@ impl Node {
 }
 
 /// Opens the directory and has a machine recover every record of it.
-fn open(config: &Config, seed: u64) -> Result<Turn<Disk>, StartError> {
+fn open_directory(config: &Config, seed: u64) -> Result<Turn<Disk>, StartError> {
     let options = Options {
         segment_bytes: u32::try_from(config.segment_bytes).unwrap_or(u32::MAX),
         ..Options::new(config.node, config.cluster_name.clone(), seed)
     };
     let disk = Disk::new(&config.data_dir);
-    let (mut storage, identity) = Storage::open(disk, &options).map_err(StartError::Directory)?;
     let settings = Settings {
-        incarnation: identity.incarnation,
-        start: identity.start(),
-        past_starts: identity.past_starts().to_vec(),
         seed,
         ..config.settings()
     };
+    let mut records: u64 = 0;
+    let (turn, identity) = open::open(disk, &options, settings, |_| records += 1).map_err(|why| match why {
+        Unusable::Directory(error) => StartError::Directory(error),
+        Unusable::CannotApply(reason) => StartError::CannotApply(reason),
+    })?;
     let NodeId(id) = config.node;
     log::info!(
         "synodd {} node {id} of cluster {:?}, incarnation {}, start {}",
@@ -158,20 +160,8 @@ fn open(config: &Config, seed: u64) -> Result<Turn<Disk>, StartError> {
         identity.incarnation,
         identity.start().counter
     );
-    let proposal_bytes = settings.window_bytes as u64;
-    let mut machine = Machine::new(settings);
-    let mut records: u64 = 0;
-    let mut applied = Ok(());
-    let recovered = storage.recover(|record| {
-        records += 1;
-        if applied.is_ok() {
-            applied = machine.recover(record);
-        }
-    });
-    recovered.map_err(StartError::Directory)?;
-    applied.map_err(StartError::CannotApply)?;
     log::info!("{records} records read back from {}", config.data_dir.display());
-    Ok(Turn::new(machine, storage, proposal_bytes))
+    Ok(turn)
 }
 
 impl StartError {

@@ -165,8 +165,9 @@ impl<F: Files> Turn<F> {
         Ok(())
     }
 
-    /// How long the poll may wait: not at all while records, answers of the disk or the acceptor's failure wait (T2).
-    fn wait(&self, now: Time) -> Option<Duration> {
+    /// How long the poll of the next turn may wait: not at all while records, answers of the disk or the acceptor's
+    /// failure wait (T2).
+    pub fn wait(&self, now: Time) -> Option<Duration> {
         if !self.records.is_empty() || !self.inputs.is_empty() || !self.held.is_empty() {
             return Some(Duration::ZERO);
         }
@@ -209,7 +210,7 @@ impl<F: Files> Turn<F> {
         }
         let records = std::mem::take(&mut self.records);
         let began = door.now();
-        door.before_sync();
+        door.before_sync(&records);
         self.storage.append(&records).map_err(Fatal::Storage)?;
         self.storage.sync().map_err(Fatal::Storage)?;
         self.appended += records.len() as u64;

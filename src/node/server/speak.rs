@@ -12,7 +12,7 @@ use crate::node::ring::{Summary, What};
 use crate::paxos::{Message, NodeId};
 use crate::time::Time;
 use crate::wire::message::ErrorCode;
-use crate::wire::{Frame, Reply, frame};
+use crate::wire::{Frame, Record, Reply, frame};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io;
@@ -102,7 +102,7 @@ impl Door for Server {
         }
     }
 
-    fn before_sync(&mut self) {
+    fn before_sync(&mut self, _: &[Record]) {
         let now = self.time();
         let delay = self.faults.sync_delay(now);
         if !delay.is_zero() {

@@ -53,7 +53,7 @@ impl Door for Diary {
 
     fn flush(&mut self) {}
 
-    fn before_sync(&mut self) {
+    fn before_sync(&mut self, _: &[Record]) {
         self.lines.push("sync".into());
     }
 

@@ -1,0 +1,68 @@
+//! From a data directory to a loop that can turn: the directory is opened, its log read back, a machine made of it.
+//!
+//! Node and simulator both start here, each over its own files.
+
+use super::turn::Turn;
+use crate::machine::{Machine, Settings};
+use crate::storage::{Files, Identity, OpenError, Options, Storage};
+use crate::wire::Record;
+use std::fmt;
+
+/// Why nothing can turn on a directory.
+#[derive(Debug)]
+pub enum Unusable {
+    /// It cannot be used.
+    Directory(OpenError),
+    /// Its log is whole, and holds a chosen entry that this build cannot apply.
+    CannotApply(String),
+}
+
+/// Opens `files` under a new start, and has a machine of `settings`, with the directory's identity, recover every record
+/// of the log; `watch` sees each of them, too. [`Turn::start`] comes next.
+///
+/// # Errors
+/// [`Unusable`]; nothing that was read may be acted on.
+pub fn open<F: Files>(
+    files: F,
+    options: &Options,
+    settings: Settings,
+    mut watch: impl FnMut(&Record),
+) -> Result<(Turn<F>, Identity), Unusable> {
+    let (mut storage, identity) = Storage::open(files, options).map_err(Unusable::Directory)?;
+    let settings = Settings {
+        incarnation: identity.incarnation,
+        start: identity.start(),
+        past_starts: identity.past_starts().to_vec(),
+        ..settings
+    };
+    let proposal_bytes = settings.window_bytes as u64;
+    let mut machine = Machine::new(settings);
+    let mut applied = Ok(());
+    let recovered = storage.recover(|record| {
+        watch(&record);
+        if applied.is_ok() {
+            applied = machine.recover(record);
+        }
+    });
+    recovered.map_err(Unusable::Directory)?;
+    applied.map_err(Unusable::CannotApply)?;
+    Ok((Turn::new(machine, storage, proposal_bytes), identity))
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unusable::Directory(error) => error.fmt(f),
+            Unusable::CannotApply(reason) => write!(f, "the log cannot be applied: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for Unusable {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Unusable::Directory(error) => Some(error),
+            Unusable::CannotApply(_) => None,
+        }
+    }
+}
