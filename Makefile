@@ -7,20 +7,21 @@
 #   make run-workload [WORKLOAD=...]    a workload script against the cluster of run-cluster
 #   make bench                          put, get and mixed at 1, 16, 64 and 256 clients, on a fresh cluster
 #   make chaos [DURATION=30s]           five nodes under load, killed and failing at random; nothing may be lost
+#   make sim [DURATION=60s] [SEED=n]    simulated clusters under faults: fresh seeds for so long, or one seed again
 #   make soak [SEEDS=2000]              the random worlds for longer
 #   make scripts                        record the golden scripts anew; read the diff before you commit it
 #   make clean-data                     remove the data of run-cluster
 #   make clean                          remove what was built, and the data
 
 NODES ?= 3
-DURATION ?= 30s
+DURATION ?=
 SEEDS ?= 2000
 WORKLOAD ?= workloads/smoke.workload
 CARGO ?= cargo
 SYNOD = target/release/synod
 
 .DEFAULT_GOAL := help
-.PHONY: help build run-cluster run-workload bench chaos test soak lint scripts clean-data clean
+.PHONY: help build run-cluster run-workload bench chaos test soak sim lint scripts clean-data clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -38,10 +39,13 @@ bench: build
 	benches/matrix.sh
 
 chaos: build
-	$(SYNOD) cluster --nodes 5 --chaos $(DURATION)
+	$(SYNOD) cluster --nodes 5 --chaos $(or $(DURATION),30s)
 
 test:
 	$(CARGO) test --locked
+
+sim: build
+	@$(SYNOD) sim $(if $(SEED),--seed $(SEED),--duration $(or $(DURATION),60s)) $(FLAGS)
 
 soak:
 	SEEDS=$(SEEDS) $(CARGO) test --locked --test random_worlds

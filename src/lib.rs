@@ -8,6 +8,7 @@
 //! * [`machine`]: one node as a pure state machine: inputs in, effects out.
 //! * [`storage`]: the write-ahead log over a narrow door to files.
 //! * [`node`]: the event loop that gives the machine sockets, a disk and a clock.
+//! * [`sim`]: whole clusters in one thread, with simulated time, network, disks and clients, from one seed.
 //! * [`client`]: one session with a cluster: retry, backoff, redirect, deadlines.
 //! * [`cluster`]: a cluster of processes on this machine, to play with, to test, and to break.
 //! * [`cli`]: the `synod` command: flags, exit codes, one module a subcommand.
@@ -22,6 +23,7 @@ pub mod kv;
 pub mod machine;
 pub mod node;
 pub mod paxos;
+pub mod sim;
 pub mod storage;
 pub mod time;
 pub mod units;

@@ -4,6 +4,7 @@
 //!
 //! * [`data`]: `put`, `get`, `del`, `cas`. [`debug`]: a node's debug port. [`status`]: all nodes in a table.
 //! * [`load`]: `run` and `bench`; also a script under `synod cluster --run`, which may kill and start nodes.
+//! * [`sim`]: simulated clusters under faults.
 //! * Elsewhere: [`crate::cluster`] and [`crate::workload`] bring their own subcommands.
 
 pub mod data;
@@ -11,6 +12,7 @@ pub mod debug;
 pub mod exit;
 pub mod load;
 mod load_cluster;
+pub mod sim;
 pub mod status;
 
 use crate::client::Options;
@@ -78,6 +80,7 @@ enum Command {
     Bench(load::BenchArgs),
     Check(CheckArgs),
     Cluster(ClusterArgs),
+    Sim(sim::SimArgs),
 }
 
 /// Runs the command line of this process.
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => {
             end_on_interrupt().map(|()| crate::workload::check::run(args, cli.global.output == Output::Json))
         }
+        Command::Sim(args) => end_on_interrupt().and_then(|()| sim::run(args)),
         Command::Run(args) => load::run(&cli.global, args),
         Command::Bench(args) => load::bench(&cli.global, args),
         Command::Cluster(args) => match &args.run {

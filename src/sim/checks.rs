@@ -1,0 +1,539 @@
+//! The judge: what must hold after each step, whatever happened.
+//!
+//! It keeps its own books, from what goes to the disks and over the wires: which records of each node are durable, and
+//! so which slots are chosen, in the sense of Paxos (a quorum of distinct nodes has accepted one entry at one ballot). A
+//! node is believed only where the books prove what it says. Rules, by the names that a violation carries:
+//! * `one value`: a slot has one chosen entry, over all time and all nodes; a ballot has one entry for a slot.
+//! * `no fall`: what was durable is there after every restart: promises, used ballots, acceptances.
+//! * `claims`: PREPARE, PROMISE, ACCEPTED and "done" are said only when the disk proves them (P1, P2, P7).
+//! * `promise`: nothing is accepted below a promise (P4), and a promise reports all that was accepted (P8, P9).
+//! * `ballots`: a ballot is used once.
+//! * `chosen`: what a node takes as chosen, is; a later ballot does not propose against it; watermarks are true.
+//! * `digest`: every applied prefix is the same function of the chosen log.
+//! * `replies`: "done" names the chosen slot that holds the command, and a repeat is answered as the first time.
+//!
+//! Not here: whether the answers of all clients fit together, and whether anything happens at all (`finale`).
+
+use super::report::Violation;
+use crate::kv::state::State;
+use crate::kv::{Command, Done, SessionRef};
+use crate::machine::{Machine, Note};
+use crate::paxos::{self, Ballot, Entry, EntryKind, Message, NodeId, Slot};
+use crate::wire::{Outcome, Record, Served, body};
+use std::collections::{BTreeMap, BTreeSet};
+
+type Judged = Result<(), Violation>;
+
+/// The books of one cluster.
+#[derive(Debug)]
+pub struct Checks {
+    disks: Vec<Books>,
+    /// By slot; the first is slot 1.
+    slots: Vec<SlotBooks>,
+    /// End of the prefix of slots that are chosen.
+    chosen_upto: Slot,
+    used: BTreeSet<Ballot>,
+    /// The entry's checksum of each proposal that left.
+    proposed: BTreeMap<(Slot, Ballot), u32>,
+    /// The state that the chosen prefix makes, as far as any node has applied it, and its digest after each slot.
+    reference: State,
+    digests: Vec<u64>,
+    done: BTreeMap<(u128, Slot, u64), Done>,
+    /// Whether somebody's directory was lost, or rots: then a node may be called forgetful.
+    pub has_lost_memory: bool,
+    found: Option<Violation>,
+}
+
+/// What one node's disk is known to hold.
+#[derive(Debug, Default)]
+struct Books {
+    promised: Ballot,
+    used: BTreeSet<Ballot>,
+    /// The last record of each slot: the ballot it was accepted at (zero: learned), and the entry's checksum.
+    held: BTreeMap<Slot, (Ballot, u32)>,
+    founded: bool,
+    /// Handed to the disk, not synced.
+    appended: Vec<Record>,
+    /// Where the node stood when it was looked at last.
+    chosen_upto: Slot,
+    applied: Slot,
+}
+
+#[derive(Debug, Default)]
+struct SlotBooks {
+    votes: Vec<Votes>,
+    chosen: Option<(Ballot, Entry)>,
+    /// What the chosen entry holds.
+    commands: Vec<Command>,
+}
+
+/// Who has accepted at a ballot, as a set of bits.
+#[derive(Debug)]
+struct Votes {
+    ballot: Ballot,
+    crc: u32,
+    voters: u32,
+}
+
+fn broken(rule: &'static str, words: String) -> Judged {
+    Err(Violation { rule, words })
+}
+
+impl Checks {
+    /// Empty books for so many nodes.
+    pub fn new(nodes: usize) -> Checks {
+        Checks {
+            disks: (0..nodes).map(|_| Books::default()).collect(),
+            slots: Vec::new(),
+            chosen_upto: Slot::ZERO,
+            used: BTreeSet::new(),
+            proposed: BTreeMap::new(),
+            reference: State::new(),
+            digests: Vec::new(),
+            done: BTreeMap::new(),
+            has_lost_memory: false,
+            found: None,
+        }
+    }
+
+    /// Keeps the first violation.
+    pub fn found(&mut self, violation: Violation) {
+        self.found.get_or_insert(violation);
+    }
+
+    /// The violation that was found, if one was.
+    pub fn take_found(&mut self) -> Option<Violation> {
+        self.found.take()
+    }
+
+    /// Slots chosen so far, without a hole.
+    pub fn chosen_upto(&self) -> Slot {
+        self.chosen_upto
+    }
+
+    /// Whether a node knows for good that the cluster is founded.
+    pub fn is_founded(&self, node: NodeId) -> bool {
+        self.disks[usize::from(node.0) - 1].founded
+    }
+
+    fn quorum(&self) -> u32 {
+        self.disks.len() as u32 / 2 + 1
+    }
+
+    fn books(&mut self, node: NodeId) -> &mut Books {
+        &mut self.disks[usize::from(node.0) - 1]
+    }
+
+    /// A node hands records to its disk.
+    pub fn appends(&mut self, node: NodeId, records: &[Record]) {
+        self.books(node).appended.extend_from_slice(records);
+    }
+
+    /// What it handed to it is durable, the node says; whether it is, shows after the next loss of power.
+    ///
+    /// # Errors
+    /// A record that breaks a rule.
+    pub fn synced(&mut self, node: NodeId) -> Judged {
+        for record in std::mem::take(&mut self.books(node).appended) {
+            if let Record::Accepted { slot, ballot, .. } = &record {
+                let promised = self.books(node).promised;
+                if *ballot < promised {
+                    let words = format!("{node} accepts slot {slot} at {ballot}, and has promised {promised}");
+                    return broken("promise", words);
+                }
+            }
+            if let Record::Used(ballot) = &record
+                && !self.used.insert(*ballot)
+            {
+                return broken("ballots", format!("{node} uses ballot {ballot} a second time"));
+            }
+            self.keeps(node, &record)?;
+        }
+        Ok(())
+    }
+
+    /// A record is on a node's disk for good.
+    fn keeps(&mut self, node: NodeId, record: &Record) -> Judged {
+        let books = self.books(node);
+        match record {
+            Record::Promised(ballot) => books.promised = books.promised.max(*ballot),
+            Record::Used(ballot) => {
+                books.used.insert(*ballot);
+            }
+            Record::Accepted { slot, ballot, entry } => {
+                books.promised = books.promised.max(*ballot); // accepting promises, too
+                books.held.insert(*slot, (*ballot, entry.crc));
+                return self.votes(node, *slot, *ballot, entry);
+            }
+            Record::Learned { slot, entry } => {
+                books.held.insert(*slot, (Ballot::ZERO, entry.crc));
+            }
+            Record::Founded => books.founded = true,
+            Record::ChosenUpto(_) | Record::Roster(_) | Record::Peer { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// A durable acceptance is a vote; a quorum of them makes the entry chosen.
+    fn votes(&mut self, node: NodeId, slot: Slot, ballot: Ballot, entry: &Entry) -> Judged {
+        let (quorum, bit) = (self.quorum(), 1_u32 << (node.0 - 1));
+        let books = self.slot_mut(slot);
+        let place = books.votes.iter().position(|votes| votes.ballot == ballot);
+        let place = place.unwrap_or_else(|| {
+            let crc = entry.crc;
+            let voters = 0;
+            books.votes.push(Votes { ballot, crc, voters });
+            books.votes.len() - 1
+        });
+        let votes = &mut books.votes[place];
+        if votes.crc != entry.crc {
+            let words = format!("{node} accepts {entry} for slot {slot} at {ballot}, others another entry");
+            return broken("one value", words);
+        }
+        votes.voters |= bit;
+        if votes.voters.count_ones() < quorum {
+            return Ok(());
+        }
+        match &books.chosen {
+            Some((_, chosen)) if chosen.crc == entry.crc && chosen.body == entry.body => Ok(()),
+            Some((earlier, chosen)) => {
+                let words = format!("slot {slot}: {chosen} is chosen at {earlier}, and {entry} at {ballot}");
+                broken("one value", words)
+            }
+            None => self.chooses(slot, ballot, entry),
+        }
+    }
+
+    fn chooses(&mut self, slot: Slot, ballot: Ballot, entry: &Entry) -> Judged {
+        let commands = match entry.kind {
+            EntryKind::Batch => body::commands(entry),
+            _ => Ok(Vec::new()),
+        };
+        let books = self.slot_mut(slot);
+        books.commands = match commands {
+            Ok(commands) => commands,
+            Err(error) => return broken("chosen", format!("slot {slot}: {entry} cannot be read: {error}")),
+        };
+        books.chosen = Some((ballot, entry.clone()));
+        while self
+            .slot(self.chosen_upto.next())
+            .is_some_and(|books| books.chosen.is_some())
+        {
+            self.chosen_upto = self.chosen_upto.next();
+        }
+        Ok(())
+    }
+
+    fn slot(&self, slot: Slot) -> Option<&SlotBooks> {
+        self.slots.get((slot.0 as usize).checked_sub(1)?)
+    }
+
+    fn slot_mut(&mut self, slot: Slot) -> &mut SlotBooks {
+        let place = slot.0 as usize - 1;
+        if self.slots.len() <= place {
+            self.slots.resize_with(place + 1, SlotBooks::default);
+        }
+        &mut self.slots[place]
+    }
+
+    fn chosen(&self, slot: Slot) -> Option<&(Ballot, Entry)> {
+        self.slot(slot)?.chosen.as_ref()
+    }
+
+    /// A node starts on a disk that holds these records.
+    ///
+    /// # Errors
+    /// Something that was durable is not there any more.
+    pub fn recovers(&mut self, node: NodeId, records: &[Record]) -> Judged {
+        let before = std::mem::take(self.books(node));
+        for record in records {
+            if let Record::Used(ballot) = record {
+                self.used.insert(*ballot); // perhaps never said to be durable, and so free to be there or not
+            }
+            self.keeps(node, record)?;
+        }
+        let now = self.books(node);
+        if now.promised < before.promised {
+            let words = format!(
+                "{node} had promised {}, and after its restart {}",
+                before.promised, now.promised
+            );
+            return broken("no fall", words);
+        }
+        if let Some(ballot) = before.used.difference(&now.used).next() {
+            return broken(
+                "no fall",
+                format!("{node} had used {ballot}, and its restart knows nothing of it"),
+            );
+        }
+        for (slot, (ballot, crc)) in &before.held {
+            let is_kept = now.held.get(slot).is_some_and(|(kept, kept_crc)| {
+                kept > ballot || *kept == Ballot::ZERO || (kept, kept_crc) == (ballot, crc)
+            });
+            if !is_kept {
+                let words = format!("{node} held slot {slot} at {ballot}, and not after its restart");
+                return broken("no fall", words);
+            }
+        }
+        Ok(())
+    }
+
+    /// A node's directory is gone: nothing is expected of it any more.
+    pub fn forgets(&mut self, node: NodeId) {
+        *self.books(node) = Books::default();
+        self.has_lost_memory = true;
+    }
+
+    /// A node says something to a peer. `is_synced`: its log holds nothing that is not durable.
+    ///
+    /// # Errors
+    /// Its disk does not prove it.
+    pub fn says(&mut self, node: NodeId, message: &Message, is_synced: bool) -> Judged {
+        if !is_synced {
+            return broken("claims", format!("{node} says {message} while its log is not synced"));
+        }
+        let books = &self.disks[usize::from(node.0) - 1];
+        let proves = match message {
+            Message::Prepare { ballot, .. } => books.used.contains(ballot),
+            Message::Promise(promise) => books.promised >= promise.ballot,
+            // For a slot that it knows as chosen a node votes without writing the entry again.
+            Message::Accepted {
+                ballot, first, last, ..
+            } => {
+                let holds = |slot| books.held.contains_key(&Slot(slot));
+                books.promised >= *ballot && (first.0..=last.0).all(holds)
+            }
+            // Says that nothing higher is promised.
+            Message::HeartbeatAck(ack) => books.promised <= ack.ballot,
+            _ => true,
+        };
+        if !proves {
+            return broken(
+                "claims",
+                format!("{node} says {message}, and its disk does not prove it"),
+            );
+        }
+        match message {
+            Message::Promise(promise) => {
+                self.reports_all(node, promise)?;
+                self.is_chosen_upto(node, message, promise.chosen_upto)
+            }
+            Message::Accept {
+                ballot,
+                slot,
+                chosen_upto,
+                entry,
+                ..
+            } => {
+                self.proposes(node, *slot, *ballot, entry)?;
+                self.is_chosen_upto(node, message, *chosen_upto)
+            }
+            Message::Heartbeat(heartbeat) => self.is_chosen_upto(node, message, heartbeat.chosen_upto),
+            Message::HeartbeatAck(ack) => self.is_chosen_upto(node, message, ack.chosen_upto),
+            Message::Chosen {
+                first,
+                entries,
+                chosen_upto,
+            } => {
+                for (slot, entry) in (first.0..).zip(entries) {
+                    self.is_chosen(node, Slot(slot), entry)?;
+                }
+                self.is_chosen_upto(node, message, *chosen_upto)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn is_chosen_upto(&self, node: NodeId, message: &Message, upto: Slot) -> Judged {
+        if upto <= self.chosen_upto {
+            return Ok(());
+        }
+        let words = format!(
+            "{node} says {message}, and all is chosen only up to {}",
+            self.chosen_upto
+        );
+        broken("chosen", words)
+    }
+
+    fn is_chosen(&self, node: NodeId, slot: Slot, entry: &Entry) -> Judged {
+        match self.chosen(slot) {
+            Some((_, chosen)) if chosen.crc == entry.crc && chosen.body == entry.body => Ok(()),
+            Some((ballot, chosen)) => {
+                let words = format!("{node} takes {entry} as chosen for slot {slot}, at {ballot} it was {chosen}");
+                broken("chosen", words)
+            }
+            None => broken(
+                "chosen",
+                format!("{node} takes {entry} as chosen for slot {slot}, nothing is"),
+            ),
+        }
+    }
+
+    /// A promise lists all that its node has accepted where it covers.
+    fn reports_all(&self, node: NodeId, promise: &paxos::message::Promise) -> Judged {
+        let books = &self.disks[usize::from(node.0) - 1];
+        let first = promise.first.max(promise.chosen_upto.next());
+        if first > promise.last {
+            return Ok(());
+        }
+        // What it accepted at this very ballot came behind the promise; what it learned is no vote.
+        let voted = |ballot: &Ballot| Ballot::ZERO < *ballot && *ballot < promise.ballot;
+        let held = books.held.range(first..=promise.last);
+        for (slot, (ballot, _)) in held.filter(|(_, (ballot, _))| voted(ballot)) {
+            let is_listed = promise
+                .accepted
+                .iter()
+                .any(|accepted| accepted.slot == *slot && (accepted.ballot >= *ballot || accepted.chosen));
+            if !is_listed {
+                let words = format!("{node} says {promise}, and holds slot {slot} at {ballot}");
+                return broken("promise", words);
+            }
+        }
+        Ok(())
+    }
+
+    /// An ACCEPT leaves: one entry for a slot and a ballot, and none against what is chosen.
+    fn proposes(&mut self, node: NodeId, slot: Slot, ballot: Ballot, entry: &Entry) -> Judged {
+        let first = *self.proposed.entry((slot, ballot)).or_insert(entry.crc);
+        if first != entry.crc {
+            return broken(
+                "one value",
+                format!("{node} proposes two entries for slot {slot} at {ballot}"),
+            );
+        }
+        match self.chosen(slot) {
+            Some((earlier, chosen)) if chosen.crc != entry.crc && ballot > *earlier => {
+                let words =
+                    format!("{node} proposes {entry} for slot {slot} at {ballot}, {chosen} is chosen at {earlier}");
+                broken("chosen", words)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What a node says of itself or of others.
+    ///
+    /// # Errors
+    /// It is a wrong accusation.
+    pub fn notes(&self, node: NodeId, note: &Note) -> Judged {
+        let accuses = matches!(
+            note,
+            Note::Paxos(paxos::Note::Forgetful { .. }) | Note::LostMemory { .. }
+        );
+        if accuses && !self.has_lost_memory {
+            return broken("no fall", format!("{node} {note}, and nobody's memory was touched"));
+        }
+        Ok(())
+    }
+
+    /// A node answers a client; `asked` is the write in question.
+    ///
+    /// # Errors
+    /// It says "done" of what is not, or not in the same words as before.
+    pub fn answers(&mut self, node: NodeId, asked: Option<(SessionRef, u64)>, outcome: &Outcome) -> Judged {
+        let (Some((session, number)), Outcome::Done(Served::Done(done))) = (asked, outcome) else {
+            return Ok(());
+        };
+        let is_there = self.slot(done.slot).is_some_and(|books| {
+            let of = |command: &Command| command.session == session && command.number == number;
+            books.chosen.is_some() && books.commands.iter().any(of)
+        });
+        if !is_there {
+            let words = format!(
+                "{node} says that write {number} is done in slot {}: it is not there",
+                done.slot
+            );
+            return broken("replies", words);
+        }
+        let first = self
+            .done
+            .entry((session.id, session.opened, number))
+            .or_insert_with(|| done.clone());
+        if first != done {
+            let words = format!("{node} answers write {number} with {done:?}, before it was {first:?}");
+            return broken("replies", words);
+        }
+        Ok(())
+    }
+
+    /// Whether somebody was told that a write is done.
+    pub fn is_done(&self, session: SessionRef, number: u64) -> bool {
+        self.done.contains_key(&(session.id, session.opened, number))
+    }
+
+    /// A look at a node after its turn.
+    ///
+    /// # Errors
+    /// It takes as chosen what is not, or applied something else than others; or its marks fell.
+    pub fn look_at(&mut self, node: NodeId, machine: &Machine) -> Judged {
+        let replica = machine.replica();
+        let books = &self.disks[usize::from(node.0) - 1];
+        if replica.acceptor().is_some() && replica.promised() < books.promised {
+            let (has, had) = (replica.promised(), books.promised);
+            return broken("no fall", format!("{node} has promised {has}, on its disk {had}"));
+        }
+        let learner = replica.learner();
+        let (from, upto) = (books.chosen_upto, learner.chosen_upto());
+        if upto < from {
+            return broken(
+                "no fall",
+                format!("{node} knew all up to {from} as chosen, now up to {upto}"),
+            );
+        }
+        if upto > self.chosen_upto {
+            let words = format!(
+                "{node} takes all up to {upto} as chosen, it is so up to {}",
+                self.chosen_upto
+            );
+            return broken("chosen", words);
+        }
+        for slot in (from.0 + 1..=upto.0).map(Slot) {
+            if let Some(entry) = learner.entry(slot) {
+                self.is_chosen(node, slot, entry)?;
+            }
+        }
+        if learner.highest() > upto {
+            for (slot, entry) in learner.islands_from(upto.next()) {
+                self.is_chosen(node, slot, entry)?;
+            }
+        }
+        let (applied, digest) = (machine.state().applied(), machine.state().digest());
+        let looked = self.books(node);
+        looked.chosen_upto = upto;
+        if std::mem::replace(&mut looked.applied, applied) != applied {
+            self.has_applied(node, applied, digest)?;
+        }
+        Ok(())
+    }
+
+    fn has_applied(&mut self, node: NodeId, applied: Slot, digest: u64) -> Judged {
+        let mut outcomes = Vec::new();
+        while self.reference.applied() < applied {
+            let slot = self.reference.applied().next();
+            let place = slot.0 as usize - 1;
+            let Some(SlotBooks {
+                chosen: Some((_, entry)),
+                commands,
+                ..
+            }) = self.slots.get(place)
+            else {
+                return broken(
+                    "chosen",
+                    format!("{node} has applied slot {slot}, nothing is chosen there"),
+                );
+            };
+            outcomes.clear();
+            self.reference.apply(slot, entry.stamp, commands, &mut outcomes);
+            self.digests.push(self.reference.digest());
+        }
+        let expected = (applied.0 as usize)
+            .checked_sub(1)
+            .map_or(0, |place| self.digests[place]);
+        if applied > Slot::ZERO && digest != expected {
+            let words =
+                format!("{node} applied up to {applied} with digest {digest:016x}, the log makes {expected:016x}");
+            return broken("digest", words);
+        }
+        Ok(())
+    }
+}

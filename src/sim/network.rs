@@ -1,0 +1,177 @@
+//! What happens to frames on their way: who hears whom, and the weather.
+//!
+//! Between nodes a frame may be lost, doubled, delayed or overtaken, each on its own: more than a TCP connection would
+//! do, and the machine must bear it. Frames of clients come in order, late, or (while cut) not at all.
+
+use super::faults::{Fault, FaultSet};
+use super::report::Counts;
+use crate::time::Time;
+use fastrand::Rng;
+use std::time::Duration;
+
+/// One end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A node, by its place.
+    Node(usize),
+    /// A client, by its place.
+    Client(usize),
+}
+
+/// How frames between nodes fare at present.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Weather {
+    /// Chance in 1000 that one is lost.
+    pub loss: u16,
+    /// Chance in 1000 that one arrives twice.
+    pub duplicate: u16,
+    /// Chance in 1000 that one overtakes those before it.
+    pub reorder: u16,
+    /// Chance in 1000 that one takes far longer.
+    pub long: u16,
+    /// How much longer, at most, microseconds.
+    pub long_us: u64,
+    /// Shortest time under way, microseconds.
+    pub least_us: u64,
+    /// Longest usual time under way, microseconds.
+    pub most_us: u64,
+}
+
+/// The network.
+#[derive(Debug)]
+pub struct Network {
+    /// The weather between nodes.
+    pub weather: Weather,
+    nodes: usize,
+    /// Since when what one node sends to another does not arrive.
+    cut: Vec<Option<Time>>,
+    /// Clients that do not reach a node.
+    client_cut: Vec<bool>,
+}
+
+/// When copies of a frame arrive: none, one or two; and whether the frame keeps its place among others.
+pub struct Fate {
+    /// Delays.
+    pub delays: [Option<Duration>; 2],
+    /// Whether it may overtake what was sent before it.
+    pub overtakes: bool,
+}
+
+impl Weather {
+    /// As between machines of one room.
+    pub fn calm(rng: &mut Rng) -> Weather {
+        let least_us = rng.u64(20..200);
+        Weather {
+            least_us,
+            most_us: least_us + rng.u64(10..300),
+            ..Weather::default()
+        }
+    }
+
+    /// A storm of the enabled kinds.
+    pub fn storm(enabled: FaultSet, rng: &mut Rng) -> Weather {
+        let mut weather = Weather::calm(rng);
+        let mut chance = |fault: Fault, most: u16| {
+            let drawn = rng.u16(1..=most);
+            if enabled.has(fault) && rng.u8(0..3) > 0 {
+                drawn
+            } else {
+                0
+            }
+        };
+        weather.loss = chance(Fault::Loss, 300);
+        weather.duplicate = chance(Fault::Duplicate, 300);
+        weather.reorder = chance(Fault::Reorder, 500);
+        weather.long = chance(Fault::LongDelay, 100);
+        weather.long_us = 1 << rng.u32(10..22);
+        if rng.u8(0..4) == 0 {
+            weather.most_us += 1 << rng.u32(8..17);
+        }
+        weather
+    }
+}
+
+impl Network {
+    /// Everybody hears everybody.
+    pub fn new(nodes: usize, clients: usize, rng: &mut Rng) -> Network {
+        Network {
+            weather: Weather::calm(rng),
+            nodes,
+            cut: vec![None; nodes * nodes],
+            client_cut: vec![false; nodes * clients],
+        }
+    }
+
+    /// Whether what `from` sends reaches `to`.
+    pub fn reaches(&self, from: End, to: End) -> bool {
+        match (from, to) {
+            (End::Node(from), End::Node(to)) => self.cut[from * self.nodes + to].is_none(),
+            (End::Client(client), End::Node(node)) | (End::Node(node), End::Client(client)) => {
+                !self.client_cut[client * self.nodes + node]
+            }
+            (End::Client(_), End::Client(_)) => false,
+        }
+    }
+
+    /// What `from` sends to `to` is lost from now on.
+    pub fn cut(&mut self, from: usize, to: usize, now: Time) {
+        self.cut[from * self.nodes + to].get_or_insert(now);
+    }
+
+    /// It arrives again.
+    pub fn join(&mut self, from: usize, to: usize) {
+        self.cut[from * self.nodes + to] = None;
+    }
+
+    /// Client and node hear each other, or do not.
+    pub fn set_client_cut(&mut self, client: usize, node: usize, is_cut: bool) {
+        self.client_cut[client * self.nodes + node] = is_cut;
+    }
+
+    /// All nodes hear each other again.
+    pub fn heal(&mut self) {
+        self.cut.fill(None);
+    }
+
+    /// All clients reach all nodes again.
+    pub fn heal_clients(&mut self) {
+        self.client_cut.fill(false);
+    }
+
+    /// What will become of a frame from node to node.
+    pub fn fate(&self, rng: &mut Rng, counts: &mut Counts) -> Fate {
+        let weather = &self.weather;
+        let mut happens = |chance: u16, fault: Fault, rng: &mut Rng| {
+            let happens = chance > 0 && rng.u16(0..1000) < chance;
+            if happens {
+                counts.fault(fault);
+            }
+            happens
+        };
+        if happens(weather.loss, Fault::Loss, rng) {
+            return Fate {
+                delays: [None, None],
+                overtakes: false,
+            };
+        }
+        let mut delay = usual(weather, rng);
+        if happens(weather.long, Fault::LongDelay, rng) {
+            delay += Duration::from_micros(rng.u64(0..=weather.long_us));
+        }
+        let copy = happens(weather.duplicate, Fault::Duplicate, rng)
+            .then(|| delay + Duration::from_micros(rng.u64(0..=2 * weather.long_us)));
+        Fate {
+            delays: [Some(delay), copy],
+            overtakes: happens(weather.reorder, Fault::Reorder, rng),
+        }
+    }
+
+    /// How long anything else takes: dials, words of closing, what clients and nodes say to each other.
+    pub fn delay(&self, rng: &mut Rng) -> Duration {
+        usual(&self.weather, rng)
+    }
+}
+
+fn usual(weather: &Weather, rng: &mut Rng) -> Duration {
+    Duration::from_nanos(rng.u64(weather.least_us * 1000..=weather.most_us * 1000))
+}

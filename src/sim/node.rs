@@ -1,0 +1,253 @@
+//! One node of a simulated cluster: its disk and its clock, which outlive its process, and its process while it lives.
+
+use super::clock::Clock;
+use super::door::{Shared, SimDoor};
+use super::report::Violation;
+use crate::machine::{Machine, Settings};
+use crate::node::open::{self, Unusable};
+use crate::node::turn::{Fatal, Flow, Turn};
+use crate::paxos::NodeId;
+use crate::storage::sim::{Fault as DiskFault, Op as DiskOp, SimDisk};
+use crate::storage::{OpenError, Options};
+use crate::time::Time;
+
+/// One node.
+pub struct SimNode {
+    /// Its id; its place is one less.
+    pub id: NodeId,
+    /// Its disk.
+    pub disk: SimDisk,
+    /// Its clock.
+    pub clock: Clock,
+    /// Shortest and longest time that a sync takes, microseconds.
+    pub sync_us: (u64, u64),
+    /// Its process, if it runs.
+    pub life: Option<Life>,
+    /// Whether its machine has power: if not, nobody even refuses a dial.
+    pub has_power: bool,
+    /// Whether its disk is full at present.
+    pub is_full: bool,
+    /// It will never start again: its log is damaged.
+    pub is_lost: bool,
+    /// Its directory was lost: it runs, and must not vote.
+    pub has_forgotten: bool,
+    /// Whether a bit of its log was flipped.
+    pub has_rot: bool,
+    /// Until when the turn under way lasts.
+    pub busy_until: Time,
+    /// Until when the process stands still.
+    pub paused_until: Time,
+    /// When it is to be woken next.
+    pub wake_at: Option<Time>,
+    settings: Settings,
+    segment_bytes: u32,
+}
+
+/// The process of a node.
+pub struct Life {
+    /// The loop around its machine.
+    pub turn: Turn<SimDisk>,
+    /// Its side of the world.
+    pub door: SimDoor,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// It was killed, or ended itself: the page cache lives on, and its connections close.
+    Killed,
+    /// The power failed: its connections fall silent.
+    PowerLost,
+}
+
+/// Why a turn, or a start, came to an end that no violation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The power failed during a file operation.
+    PowerCut,
+    /// A sync failed.
+    SyncFailed,
+    /// The disk is full, down to the reserve.
+    NoSpace,
+    /// The log is damaged.
+    Damaged,
+    /// It was told to end.
+    Finished,
+}
+
+impl SimNode {
+    /// A node that was never started.
+    pub fn new(settings: Settings, segment_bytes: u32, clock: Clock, disk: SimDisk) -> SimNode {
+        SimNode {
+            id: settings.node,
+            disk,
+            clock,
+            sync_us: (50, 300),
+            life: None,
+            has_power: true,
+            is_full: false,
+            is_lost: false,
+            has_forgotten: false,
+            has_rot: false,
+            busy_until: Time::ZERO,
+            paused_until: Time::ZERO,
+            wake_at: None,
+            settings,
+            segment_bytes,
+        }
+    }
+
+    /// Whether its process runs.
+    pub fn is_up(&self) -> bool {
+        self.life.is_some()
+    }
+
+    /// Its machine, while it runs.
+    pub fn machine(&self) -> Option<&Machine> {
+        self.life.as_ref().map(|life| life.turn.machine())
+    }
+
+    /// Whether it would answer now.
+    pub fn is_responsive(&self, now: Time) -> bool {
+        self.is_up() && self.paused_until <= now
+    }
+
+    /// Starts the process on what the disk holds.
+    ///
+    /// # Errors
+    /// What was durable is gone, or the node refuses a disk that is well.
+    pub fn start(&mut self, now: Time, seed: u64, shared: &Shared) -> Result<Option<Ending>, Violation> {
+        let options = Options {
+            segment_bytes: self.segment_bytes,
+            ..Options::new(self.id, self.settings.cluster_name.clone(), seed)
+        };
+        let settings = Settings {
+            seed,
+            ..self.settings.clone()
+        };
+        let mut records = Vec::new();
+        let opened = open::open(self.disk.clone(), &options, settings, |record| {
+            records.push(record.clone())
+        });
+        let turn = match opened {
+            Ok((turn, _)) => turn,
+            Err(why) => return self.refuses_to_start(&why).map(Some),
+        };
+        shared.checks.borrow_mut().recovers(self.id, &records)?;
+        let others: Vec<NodeId> = self
+            .settings
+            .nodes
+            .iter()
+            .copied()
+            .filter(|id| *id != self.id)
+            .collect();
+        let (clock, disk) = (self.clock, self.disk.clone());
+        let mut life = Life {
+            turn,
+            door: SimDoor::new(self.id, &others, now, clock, disk, seed, shared.clone()),
+        };
+        let started = life.turn.start(&mut life.door);
+        self.life = Some(life);
+        self.busy_until = now;
+        self.paused_until = now;
+        self.wake_at = None;
+        match started {
+            Ok(()) => Ok(None),
+            Err(fatal) => self.ending_of(&fatal).map(Some),
+        }
+    }
+
+    /// One turn, at `now`.
+    ///
+    /// # Errors
+    /// It ended by what is no fault of the world.
+    pub fn run_turn(&mut self, now: Time) -> Result<Option<Ending>, Violation> {
+        let Some(life) = &mut self.life else { return Ok(None) };
+        life.door.now = now;
+        life.door.clock = self.clock;
+        life.door.sync_us = self.sync_us;
+        let ended = match life.turn.run(&mut life.door) {
+            Ok(Flow::Go) => None,
+            Ok(Flow::Finished) => match life.turn.finish(&mut life.door) {
+                Ok(()) => Some(Ok(Ending::Finished)),
+                Err(fatal) => Some(Err(fatal)),
+            },
+            Err(fatal) => Some(Err(fatal)),
+        };
+        self.busy_until = life.door.now;
+        match ended {
+            None => Ok(None),
+            Some(Ok(ending)) => Ok(Some(ending)),
+            Some(Err(fatal)) => self.ending_of(&fatal).map(Some),
+        }
+    }
+
+    /// When the next turn is due, whatever comes in.
+    pub fn next_turn(&self) -> Option<Time> {
+        let life = self.life.as_ref()?;
+        let end = self.busy_until;
+        if life.door.has_arrivals() {
+            return Some(end);
+        }
+        let local = self.clock.at(end);
+        let own = life.turn.wait(local).map(|wait| match wait.as_nanos() {
+            0 => end,
+            _ => self.clock.when(local + wait),
+        });
+        let next = [own, life.door.dials_at()].into_iter().flatten().min();
+        next.map(|at| at.max(end).max(self.paused_until))
+    }
+
+    /// The process is gone; what it leaves behind, the world has taken care of.
+    pub fn die(&mut self, death: Death) {
+        self.life = None;
+        self.wake_at = None;
+        match death {
+            Death::Killed => self.disk.kill(),
+            Death::PowerLost => {
+                self.disk.crash();
+                self.has_power = false;
+            }
+        }
+    }
+
+    fn sync_failures(&self) -> u64 {
+        self.disk
+            .fired()
+            .get(&(DiskOp::Sync, DiskFault::Io))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    fn refuses_to_start(&self, why: &Unusable) -> Result<Ending, Violation> {
+        if self.disk.is_cut() {
+            return Ok(Ending::PowerCut);
+        }
+        match why {
+            Unusable::Directory(OpenError::Damage(_) | OpenError::Missing { .. }) if self.has_rot => {
+                Ok(Ending::Damaged)
+            }
+            Unusable::Directory(OpenError::Failed(_)) if self.is_full => Ok(Ending::NoSpace),
+            Unusable::Directory(OpenError::Failed(_)) if self.sync_failures() > 0 => Ok(Ending::SyncFailed),
+            why => Err(Violation {
+                rule: "start",
+                words: format!("{} does not start on a disk that is well: {why}", self.id),
+            }),
+        }
+    }
+
+    fn ending_of(&self, fatal: &Fatal) -> Result<Ending, Violation> {
+        if self.disk.is_cut() {
+            return Ok(Ending::PowerCut);
+        }
+        match fatal {
+            Fatal::Storage(_) if self.has_rot => Ok(Ending::Damaged),
+            Fatal::Storage(_) if self.is_full => Ok(Ending::NoSpace),
+            Fatal::Storage(_) if self.sync_failures() > 0 => Ok(Ending::SyncFailed),
+            fatal => Err(Violation {
+                rule: "halt",
+                words: format!("{} ends itself: {fatal}", self.id),
+            }),
+        }
+    }
+}

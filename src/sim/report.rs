@@ -1,0 +1,178 @@
+//! What came of a run: what happened how often, the digest over all events, the last lines of what was said.
+
+use super::faults::Fault;
+use crate::time::Time;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::ops::AddAssign;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Something that must never be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which rule is broken, in a word or two.
+    pub rule: &'static str,
+    /// How, with the numbers.
+    pub words: String,
+}
+
+/// A run that held.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Its seed.
+    pub seed: u64,
+    /// Nodes of the cluster.
+    pub nodes: usize,
+    /// Digest over all events.
+    pub digest: u64,
+    /// Simulated time.
+    pub simulated: Duration,
+    /// What happened.
+    pub counts: Counts,
+}
+
+/// How often things happened.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Things that happened at a moment of their own.
+    pub events: u64,
+    /// Turns of nodes.
+    pub turns: u64,
+    /// Operations that were done.
+    pub done: u64,
+    /// Operations that were certainly not done.
+    pub not_done: u64,
+    /// Operations whose fate nobody knows.
+    pub unknown: u64,
+    /// Keys on which the search for an order of the operations took too long.
+    pub undecided: u64,
+    /// Slots chosen.
+    pub slots: u64,
+    /// Faults, by kind.
+    faults: BTreeMap<Fault, u64>,
+    /// What nodes said of themselves, and other things worth a number.
+    marks: BTreeMap<&'static str, u64>,
+}
+
+impl Counts {
+    /// A fault really happened.
+    pub fn fault(&mut self, fault: Fault) {
+        *self.faults.entry(fault).or_default() += 1;
+    }
+
+    /// Something else happened.
+    pub fn mark(&mut self, name: &'static str) {
+        *self.marks.entry(name).or_default() += 1;
+    }
+
+    /// How often a fault happened.
+    pub fn of(&self, fault: Fault) -> u64 {
+        self.faults.get(&fault).copied().unwrap_or_default()
+    }
+
+    /// Operations in all.
+    pub fn operations(&self) -> u64 {
+        self.done + self.not_done + self.unknown
+    }
+}
+
+impl AddAssign<&Counts> for Counts {
+    fn add_assign(&mut self, other: &Counts) {
+        self.events += other.events;
+        self.turns += other.turns;
+        self.done += other.done;
+        self.not_done += other.not_done;
+        self.unknown += other.unknown;
+        self.undecided += other.undecided;
+        self.slots += other.slots;
+        for (fault, count) in &other.faults {
+            *self.faults.entry(*fault).or_default() += count;
+        }
+        for (name, count) in &other.marks {
+            *self.marks.entry(name).or_default() += count;
+        }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "faults that happened:")?;
+        for fault in Fault::ALL {
+            writeln!(f, "  {:<24}{:>12}", fault.name(), self.of(fault))?;
+        }
+        writeln!(f, "beside them:")?;
+        for (name, count) in &self.marks {
+            writeln!(f, "  {name:<24}{count:>12}")?;
+        }
+        writeln!(f, "  {:<24}{:>12}", "slots chosen", self.slots)?;
+        writeln!(f, "  {:<24}{:>12}", "keys undecided", self.undecided)
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.rule, self.words)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// A digest over words, in their order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Digest(u64);
+
+impl Digest {
+    /// Takes in a word.
+    pub fn word(&mut self, word: u64) {
+        self.0 = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+
+    /// The digest of all words so far.
+    pub fn value(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+}
+
+/// The last lines of what happened, kept beside the world, so that they survive a panic of the code under test.
+#[derive(Clone, Debug, Default)]
+pub struct Transcript(Option<Rc<RefCell<Lines>>>);
+
+#[derive(Debug)]
+struct Lines {
+    lines: VecDeque<String>,
+    most: usize,
+}
+
+impl Transcript {
+    /// One that keeps the last `most` lines; none, if that is 0.
+    pub fn of_last(most: usize) -> Transcript {
+        let lines = VecDeque::new();
+        Transcript((most > 0).then(|| Rc::new(RefCell::new(Lines { lines, most }))))
+    }
+
+    /// Whether lines are kept.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Keeps a line.
+    pub fn tell(&self, now: Time, line: impl FnOnce() -> String) {
+        let Some(kept) = &self.0 else { return };
+        let mut kept = kept.borrow_mut();
+        if kept.lines.len() == kept.most {
+            kept.lines.pop_front();
+        }
+        kept.lines.push_back(format!("{now} {}", line()));
+    }
+
+    /// The lines.
+    pub fn lines(&self) -> Vec<String> {
+        let kept = self
+            .0
+            .as_ref()
+            .map(|kept| kept.borrow().lines.iter().cloned().collect());
+        kept.unwrap_or_default()
+    }
+}

@@ -1,0 +1,342 @@
+//! When which fault happens: storms of the kinds that the seed drew, with calm stretches between them.
+
+use super::door::Arrival;
+use super::faults::{Fault, FaultSet};
+use super::network::{End, Weather};
+use super::node::Death;
+use super::queue::{Event, Relief};
+use super::report::Violation;
+use super::world::{OldWrite, World};
+use crate::kv::Op;
+use crate::machine::Input;
+use crate::storage::sim::{Fault as DiskFault, Op as DiskOp};
+use crate::time::Time;
+use crate::wire::RequestOp;
+use bytes::Bytes;
+use fastrand::Rng;
+use std::time::Duration;
+
+/// The usual time of a sync, microseconds.
+const SYNC_US: (u64, u64) = (50, 300);
+/// Where units begin in a segment.
+const UNITS_BEGIN: usize = 4096;
+
+/// What may happen, and until when.
+#[derive(Debug)]
+pub struct Storm {
+    /// The kinds that this seed drew.
+    kinds: Vec<Fault>,
+    enabled: FaultSet,
+    /// When faults end.
+    pub ends_at: Time,
+    /// Longest time between two faults, microseconds.
+    pace_us: u64,
+    /// Longest time that a node stays down, microseconds.
+    down_us: u64,
+    /// Until when nothing happens.
+    calm_until: Time,
+    /// Set once faults have ended.
+    pub finale: Option<super::finale::Finale>,
+}
+
+impl Storm {
+    /// The storm of a seed.
+    pub fn draw(allowed: FaultSet, length: Duration, rng: &mut Rng) -> Storm {
+        let enabled = allowed.draw(rng);
+        Storm {
+            kinds: enabled.iter().collect(),
+            enabled,
+            ends_at: Time::ZERO + length,
+            pace_us: 1 << rng.u32(16..22),
+            down_us: 1 << rng.u32(14..23),
+            calm_until: Time::ZERO,
+            finale: None,
+        }
+    }
+}
+
+impl World {
+    /// When a node that went down now starts again.
+    pub(super) fn restart_at(&mut self) -> Time {
+        if self.storm.finale.is_some() {
+            return self.soon(100_000);
+        }
+        self.soon(self.storm.down_us)
+    }
+
+    pub(super) fn on_storm(&mut self) -> Result<(), Violation> {
+        if self.now >= self.storm.ends_at {
+            return self.begin_finale();
+        }
+        let next = self.soon(self.storm.pace_us);
+        if self.now < self.storm.calm_until {
+            let at = self.storm.calm_until.min(self.storm.ends_at);
+            self.queue.push(at, Event::Storm);
+            return Ok(());
+        }
+        self.queue.push(next.min(self.storm.ends_at), Event::Storm);
+        if self.storm.kinds.is_empty() {
+            return Ok(());
+        }
+        if self.rng.u8(0..12) == 0 {
+            self.storm.calm_until = self.soon(8_000_000);
+            self.network.heal();
+            self.network.heal_clients();
+            self.network.weather = Weather::calm(&mut self.rng);
+            self.tell(|| "it is calm for a while".into());
+            return Ok(());
+        }
+        let kind = self.storm.kinds[self.rng.usize(0..self.storm.kinds.len())];
+        self.strike(kind)
+    }
+
+    fn strike(&mut self, kind: Fault) -> Result<(), Violation> {
+        let size = self.nodes.len();
+        let (node, other) = (self.rng.usize(0..size), self.rng.usize(0..size));
+        let until = self.strike_until();
+        self.tell(|| format!("fault {} at n{} (n{})", kind.name(), node + 1, other + 1));
+        match kind {
+            Fault::Loss | Fault::Duplicate | Fault::Reorder | Fault::LongDelay => {
+                self.network.weather = Weather::storm(self.storm.enabled, &mut self.rng);
+            }
+            Fault::CutOneWay | Fault::CutBothWays if node == other => {}
+            Fault::CutOneWay => {
+                self.fault(kind);
+                self.cut(node, other, until);
+            }
+            Fault::CutBothWays => {
+                self.fault(kind);
+                self.cut(node, other, until);
+                self.cut(other, node, until);
+            }
+            Fault::Partition | Fault::Ring | Fault::Bridge => self.split(kind, until),
+            Fault::CutClient => {
+                let client = self.rng.usize(0..self.clients.len());
+                self.fault(kind);
+                self.network.set_client_cut(client, node, true);
+                self.queue.push(until, Event::Calm(Relief::Client(client, node)));
+            }
+            Fault::Reset => self.reset()?,
+            Fault::ClientDeath => {
+                self.fault(kind);
+                let client = self.rng.usize(0..self.clients.len());
+                self.end_client(client)?;
+            }
+            Fault::LateDuplicate => self.repeat_old_write(node),
+            Fault::PowerCutOfAll => {
+                self.fault(kind);
+                (0..size).for_each(|node| self.lose_power(node));
+            }
+            _ if self.nodes[node].is_up() => self.strike_node(kind, node, until)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What can only happen to a node that runs.
+    fn strike_node(&mut self, kind: Fault, node: usize, until: Time) -> Result<(), Violation> {
+        match kind {
+            Fault::Kill => {
+                self.fault(kind);
+                self.bring_down(node, Death::Killed);
+            }
+            Fault::PowerCut => {
+                self.fault(kind);
+                self.lose_power(node);
+            }
+            // Counted when it fires.
+            Fault::PowerCutInOperation => self.nodes[node].disk.cut_power_after(self.rng.u64(1..=6)),
+            Fault::SyncFailure => self.nodes[node]
+                .disk
+                .fail(DiskOp::Sync, self.rng.u64(1..=3), DiskFault::Io),
+            Fault::Shutdown => return self.arrive(node, Arrival::Input(Box::new(Input::Shutdown))),
+            Fault::AcceptorFailure => {
+                self.fault(kind);
+                self.queue.push(until, Event::Calm(Relief::Acceptor(node)));
+                return self.arrive(node, Arrival::Input(Box::new(Input::AcceptorDown)));
+            }
+            Fault::Pause => {
+                self.fault(kind);
+                let there = &mut self.nodes[node];
+                there.paused_until = there.paused_until.max(until);
+            }
+            Fault::ClockRate => {
+                self.fault(kind);
+                let most = 1 << self.rng.u32(4..17);
+                self.nodes[node].clock.set_rate(self.now, self.rng.i32(-most..=most));
+                self.queue.push(until, Event::Calm(Relief::Clock(node)));
+            }
+            Fault::ClockJump => {
+                self.fault(kind);
+                let span = Duration::from_micros(self.rng.u64(0..1 << 22));
+                self.nodes[node].clock.jump(self.now, span);
+            }
+            Fault::SlowDisk => {
+                self.fault(kind);
+                self.nodes[node].sync_us = (100, 1 << self.rng.u32(9..21));
+                self.queue.push(until, Event::Calm(Relief::SlowDisk(node)));
+            }
+            Fault::DiskFull => {
+                self.fault(kind);
+                let there = &mut self.nodes[node];
+                there.is_full = true;
+                there
+                    .disk
+                    .set_capacity(there.disk.used_bytes() + self.rng.u64(0..1 << 18));
+                self.queue.push(until, Event::Calm(Relief::FullDisk(node)));
+            }
+            Fault::BitRot => self.rot(node),
+            Fault::EmptyDirectory => self.wipe(node),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Until when a fault lasts that ends by itself: mostly short, sometimes long.
+    fn strike_until(&mut self) -> Time {
+        let most = 1 << self.rng.u32(12..23);
+        self.soon(most)
+    }
+
+    pub(super) fn relieve(&mut self, relief: Relief) -> Result<(), Violation> {
+        if self.storm.finale.is_some() {
+            return Ok(()); // the finale has put in order what it needs
+        }
+        match relief {
+            Relief::Link(from, to) => self.network.join(from, to),
+            Relief::Partition => self.network.heal(),
+            Relief::Client(client, node) => self.network.set_client_cut(client, node, false),
+            Relief::Acceptor(node) => return self.arrive(node, Arrival::Input(Box::new(Input::AcceptorUp))),
+            Relief::SlowDisk(node) => self.nodes[node].sync_us = SYNC_US,
+            Relief::FullDisk(node) => self.make_room(node),
+            Relief::Clock(node) => self.nodes[node].clock.set_rate(self.now, 0),
+        }
+        Ok(())
+    }
+
+    pub(super) fn make_room(&mut self, node: usize) {
+        self.nodes[node].is_full = false;
+        self.nodes[node].disk.set_capacity(u64::MAX);
+    }
+
+    /// A disk and its node are as on any good day.
+    pub(super) fn make_well(&mut self, node: usize) {
+        self.make_room(node);
+        self.nodes[node].sync_us = SYNC_US;
+        self.nodes[node].disk.spare();
+    }
+
+    fn cut(&mut self, from: usize, to: usize, until: Time) {
+        self.network.cut(from, to, self.now);
+        self.queue.push(until, Event::Calm(Relief::Link(from, to)));
+    }
+
+    /// Another shape of the network in place of the one that is.
+    fn split(&mut self, kind: Fault, until: Time) {
+        let size = self.nodes.len();
+        if size < 3 || kind != Fault::Partition && size < 4 {
+            return;
+        }
+        let sides: Vec<bool> = (0..size).map(|_| self.rng.bool()).collect();
+        let bridge = self.rng.usize(0..size);
+        self.network.heal();
+        let hears = |from: usize, to: usize| match kind {
+            Fault::Ring => (from + 1) % size == to || (to + 1) % size == from,
+            Fault::Bridge => from == bridge || to == bridge || sides[from] == sides[to],
+            _ => sides[from] == sides[to],
+        };
+        for (from, to) in (0..size).flat_map(|from| (0..size).map(move |to| (from, to))) {
+            if from != to && !hears(from, to) {
+                self.network.cut(from, to, self.now);
+            }
+        }
+        self.fault(kind);
+        self.queue.push(until, Event::Calm(Relief::Partition));
+    }
+
+    fn reset(&mut self) -> Result<(), Violation> {
+        let count = self.connections.len();
+        if count == 0 {
+            return Ok(());
+        }
+        let place = self.rng.usize(0..count);
+        let Some((connection, link)) = self.connections.iter().nth(place) else {
+            return Ok(());
+        };
+        let (connection, dialler, acceptor) = (*connection, link.dialler, link.acceptor);
+        self.fault(Fault::Reset);
+        self.close_at(connection, dialler)?;
+        self.close_at(connection, End::Node(acceptor))
+    }
+
+    fn lose_power(&mut self, node: usize) {
+        if self.nodes[node].is_up() {
+            self.bring_down(node, Death::PowerLost);
+        }
+    }
+
+    fn repeat_old_write(&mut self, node: usize) {
+        let is_done = |old: &OldWrite| {
+            self.shared
+                .checks
+                .borrow()
+                .is_done(old.request.session, old.request.number)
+        };
+        let may_come = |old: &&OldWrite| old.is_unknown || old.request.op == RequestOp::Write(Op::Open) || is_done(old);
+        let copies: Vec<Bytes> = self
+            .old_writes
+            .iter()
+            .filter(may_come)
+            .map(|old| old.bytes.clone())
+            .collect();
+        if copies.is_empty() {
+            return;
+        }
+        let bytes = copies[self.rng.usize(0..copies.len())].clone();
+        let at = self.soon(1_000_000);
+        self.queue.push(at, Event::Ghost { node, bytes });
+    }
+
+    /// Whether one more node may be lost for good: a majority that never was must be left.
+    fn may_lose(&self) -> bool {
+        let lost = self
+            .nodes
+            .iter()
+            .filter(|node| node.is_lost || node.has_forgotten || node.has_rot)
+            .count();
+        let checks = self.shared.checks.borrow();
+        let is_founded = self
+            .nodes
+            .iter()
+            .all(|node| node.has_forgotten || checks.is_founded(node.id));
+        is_founded && 2 * (lost + 1) < self.nodes.len()
+    }
+
+    /// A bit of what was proven long ago flips: the node must notice, and not start.
+    fn rot(&mut self, node: usize) {
+        let name = "wal-0000000001.log";
+        let Some(contents) = self.nodes[node].disk.contents(name) else {
+            return;
+        };
+        let written = contents.iter().rposition(|byte| *byte != 0).unwrap_or_default();
+        if !self.may_lose() || self.nodes[node].has_forgotten || written < UNITS_BEGIN + 2048 {
+            return;
+        }
+        let offset = self.rng.usize(UNITS_BEGIN..UNITS_BEGIN + (written - UNITS_BEGIN) / 2);
+        self.bring_down(node, Death::PowerLost);
+        self.nodes[node].has_rot = true;
+        self.nodes[node].disk.flip_bit(name, offset as u64, self.rng.u8(0..8));
+    }
+
+    /// The directory is gone: the node that comes back must not vote.
+    fn wipe(&mut self, node: usize) {
+        if !self.may_lose() || self.nodes[node].has_rot || self.nodes[node].has_forgotten {
+            return;
+        }
+        self.fault(Fault::EmptyDirectory);
+        self.bring_down(node, Death::PowerLost);
+        self.nodes[node].disk.wipe();
+        self.nodes[node].has_forgotten = true;
+        self.shared.checks.borrow_mut().forgets(self.nodes[node].id);
+    }
+}
