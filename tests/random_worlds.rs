@@ -56,7 +56,7 @@ fn storm_step(world: &mut World, dice: &mut fastrand::Rng) {
     let (node, other) = (any(), any());
     // Leaders have the most to lose.
     let node = world.leader().filter(|_| dice.bool()).unwrap_or(node);
-    match dice.u8(0..18) {
+    match dice.u8(0..20) {
         0 | 1 if world.is_up(node) => world.crash(node),
         2..=4 if !world.is_up(node) => world.start(node),
         5 => world.isolate(node),
@@ -86,6 +86,13 @@ fn storm_step(world: &mut World, dice: &mut fastrand::Rng) {
             world.input(*id, Input::AcceptorDown);
             world.input(*id, Input::AcceptorUp);
         }),
+        17 | 18 => {
+            // Cut off, it is not told, when it goes on, that others have gone on without it.
+            world.pause(node, Duration::from_millis(dice.u64(20..1000)));
+            if dice.bool() {
+                ids.iter().for_each(|peer| world.cut(*peer, node));
+            }
+        }
         _ => {
             let slowest = *dice.choice(&[1_000, 50_000, 500_000]).expect("not empty");
             world.weather = Weather {
@@ -104,7 +111,7 @@ fn whatever_the_weather_nodes_agree_and_acknowledged_writes_stay() {
     let seeds = match std::env::var("SEED") {
         Ok(seed) => vec![seed.parse().expect("SEED is a number")],
         Err(_) => {
-            let count = std::env::var("SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
+            let count = std::env::var("SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(120);
             (0..count).collect()
         }
     };

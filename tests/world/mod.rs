@@ -56,6 +56,8 @@ struct Node {
     is_turning: bool,
     life: u64,
     reread_at: usize,
+    /// Until then its loop stands still.
+    paused_until: Time,
 }
 
 #[derive(Debug)]
@@ -145,6 +147,7 @@ impl World {
                 is_turning: false,
                 life: 0,
                 reread_at: 0,
+                paused_until: Time::ZERO,
             };
             world.nodes.insert(*id, node);
         }
@@ -235,6 +238,11 @@ impl World {
         }
     }
 
+    /// Stops a node's loop for a while, as a stopped process or a slow disk would: it does not know that time passes.
+    pub fn pause(&mut self, id: NodeId, span: Duration) {
+        self.nodes.get_mut(&id).expect("a node of the world").paused_until = self.now + span;
+    }
+
     /// Cuts what `from` sends to `to`, silently: the connections stay, nothing arrives.
     pub fn cut(&mut self, from: NodeId, to: NodeId) {
         self.cut.insert((from, to));
@@ -302,6 +310,12 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) {
+        if let Event::Turn { node, .. } | Event::Synced { node, .. } | Event::Deadline { node, .. } = &event {
+            let paused_until = self.nodes[node].paused_until;
+            if self.now < paused_until {
+                return self.schedule(paused_until.since(self.now), event);
+            }
+        }
         match event {
             Event::Arrive { to, input, link, epoch } => {
                 let is_lost =
