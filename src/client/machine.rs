@@ -646,6 +646,8 @@ impl ClientMachine {
         }
         if self.wants_link() {
             self.links.ensure(now, &self.options, effects);
+            // Whom it chose may be connected already, and then nothing more will come of itself.
+            self.send_ready(now, effects);
         }
         self.links.tidy(now, effects);
     }

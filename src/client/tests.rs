@@ -405,6 +405,21 @@ fn a_node_that_cannot_serve_is_left_for_one_that_is_not_connected_yet() {
     assert_eq!(script.did(), "a< put#2 low=2");
 }
 
+/// Found by the simulator (seed 100724): an operation that nobody could take yet was forgotten when the dial that it
+/// waited for failed and the only other node was connected already.
+#[test]
+fn what_waits_for_a_dial_goes_to_who_is_connected_when_the_dial_fails() {
+    let mut script = Script::with_session();
+    script.put(2);
+    script.answer("a", not_done(Code::NoQuorum));
+    script.refused("b");
+    assert_eq!(script.did(), "a< put#2 low=2; connect b; connect c");
+    script.put(3);
+    assert_eq!(script.did(), "");
+    script.refused("c");
+    assert!(script.did().contains("a< put#3"));
+}
+
 #[test]
 fn the_same_open_is_repeated_until_it_is_answered() {
     let mut script = Script::new(&["a", "b", "c"]);
