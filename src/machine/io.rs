@@ -1,5 +1,6 @@
 //! What goes into the machine and what comes out.
 
+use crate::paxos::replica::PART_BYTES;
 use crate::paxos::{self, Entry, Incarnation, NodeId, Slot, Start};
 use crate::wire::{Hello, Record, Reply, Request, RosterEntry, hello::Base};
 use std::fmt;
@@ -272,6 +273,8 @@ pub struct Settings {
     pub disk_reserve: u64,
     /// Recent entries kept in memory for peers that catch up, bytes.
     pub cache_bytes: usize,
+    /// Most bytes of entries in one part of a promise and of what a peer is sent to catch up; one entry always fits.
+    pub part_bytes: usize,
     /// Pre-vote, backoff and other rules that a scenario may switch off to show what happens without.
     pub pre_vote: bool,
     /// See `pre_vote`.
@@ -310,6 +313,7 @@ impl Settings {
             queue_bytes: 64 << 20,
             disk_reserve: 16 << 20,
             cache_bytes: 64 << 20,
+            part_bytes: PART_BYTES,
             pre_vote: true,
             backoff: true,
         }

@@ -14,7 +14,7 @@ use super::shutdown::Shutdown;
 use crate::kv::state::{Applied, State};
 use crate::kv::{Command, Op};
 use crate::paxos::election::Timing;
-use crate::paxos::replica::{Config, PART_BYTES};
+use crate::paxos::replica::Config;
 use crate::paxos::{Entry, EntryKind, Membership, NodeId, Outbox, Output, Replica, Slot, Stance, Write};
 use crate::time::Time;
 use crate::wire::hello::HelloKind;
@@ -80,6 +80,7 @@ impl Machine {
             base: settings.base.slot,
             timing,
             cache_bytes: settings.cache_bytes,
+            part_bytes: settings.part_bytes,
             seed: settings.seed,
             noop: body::noop,
         });
@@ -711,7 +712,7 @@ impl Machine {
                 to,
                 first,
                 last,
-                bytes_max: PART_BYTES,
+                bytes_max: self.settings.part_bytes,
             },
             Output::Reread { restart } => Effect::Reread { restart },
             Output::Note(note) => Effect::Note(Note::Paxos(note)),

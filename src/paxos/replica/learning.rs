@@ -1,6 +1,6 @@
 //! Learning: the watermark rule, and catching up on what was missed.
 
-use super::{PART_BYTES, Replica, Role};
+use super::{Replica, Role};
 use crate::paxos::message::{Heartbeat, HeartbeatAck};
 use crate::paxos::outbox::{Note, Outbox, Output};
 use crate::paxos::{Ballot, Entry, Message, NodeId, Slot};
@@ -160,7 +160,7 @@ impl Replica {
         let (mut entries, mut bytes, mut slot) = (Vec::new(), 0, first);
         while slot <= last
             && let Some(entry) = self.learner.entry(slot)
-            && (entries.is_empty() || bytes + entry.body.len() <= PART_BYTES)
+            && (entries.is_empty() || bytes + entry.body.len() <= self.config.part_bytes)
         {
             bytes += entry.body.len();
             entries.push(entry.clone());

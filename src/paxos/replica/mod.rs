@@ -34,7 +34,7 @@ use learning::CatchUp;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Most bytes of entries in one part of a promise and in one CHOSEN message; one entry always fits.
+/// What [`Config::part_bytes`] is in a node.
 pub const PART_BYTES: usize = 1 << 20;
 /// Most bytes of entries that one retry sends again to one peer; the rest follows with the next.
 pub const RESEND_BYTES: usize = 4 << 20;
@@ -54,6 +54,9 @@ pub struct Config {
     pub timing: Timing,
     /// Bytes of applied entries kept in memory.
     pub cache_bytes: usize,
+    /// Most bytes of entries in one part of a promise and in one CHOSEN message; one entry always fits. At most
+    /// [`PART_BYTES`], which frames leave room for.
+    pub part_bytes: usize,
     /// Seed of the replica's own generator.
     pub seed: u64,
     /// Makes the no-op that fills a gap. (Paxos agrees on opaque entries and encodes none itself.)

@@ -23,6 +23,7 @@ fn replica(node: u16) -> Replica {
             backoff: true,
         },
         cache_bytes: 1 << 20,
+        part_bytes: PART_BYTES,
         seed: 1,
         noop: |_| entry(b"noop"),
     });

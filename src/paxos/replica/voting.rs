@@ -1,6 +1,6 @@
 //! What the replica answers as an acceptor: promises, acceptances, refusals; and the acceptor's failing and restarting.
 
-use super::{AcceptorState, Claim, PART_BYTES, Replica, Role};
+use super::{AcceptorState, Claim, Replica, Role};
 use crate::paxos::acceptor::{Acceptor, Change};
 use crate::paxos::message::{AcceptedEntry, Promise};
 use crate::paxos::outbox::{Note, Outbox, Output, Write};
@@ -82,7 +82,7 @@ impl Replica {
         };
         let (mut parts, mut open, mut bytes) = (Vec::new(), part(from_slot), 0);
         for reported in self.reported_from(from_slot.max(self.learner.chosen_upto().next())) {
-            if bytes > 0 && bytes + reported.entry.body.len() > PART_BYTES {
+            if bytes > 0 && bytes + reported.entry.body.len() > self.config.part_bytes {
                 let next = part(open.last.next());
                 parts.push(std::mem::replace(&mut open, next));
                 bytes = 0;
