@@ -94,6 +94,8 @@ pub struct SimDoor {
     pub clock: Clock,
     /// Shortest and longest time that a sync takes, microseconds.
     pub sync_us: (u64, u64),
+    /// Bytes of frames after which a turn takes no more in.
+    pub read_bytes: usize,
     shared: Shared,
     disk: SimDisk,
     rng: Rng,
@@ -126,6 +128,7 @@ impl SimDoor {
             now,
             clock,
             sync_us: (50, 300),
+            read_bytes: usize::MAX,
             shared,
             disk,
             rng: Rng::with_seed(seed),
@@ -375,9 +378,19 @@ impl Door for SimDoor {
     fn gather(&mut self, machine: &Machine, _: Option<Duration>, inputs: &mut Vec<Input>) -> io::Result<()> {
         // Taking things in takes a little time, in which more may come.
         self.now = self.now + Duration::from_nanos(self.rng.u64(1_000..20_000));
-        for arrival in std::mem::take(&mut self.inbox) {
+        let mut inbox = std::mem::take(&mut self.inbox).into_iter();
+        let mut budget = self.read_bytes;
+        while budget > 0
+            && let Some(arrival) = inbox.next()
+        {
+            if let Arrival::Frame(_, bytes) = &arrival {
+                budget = budget.saturating_sub(bytes.len());
+            }
             self.take(arrival, machine, inputs);
         }
+        // What is left is taken in by the next turn, which does not wait.
+        let behind = std::mem::replace(&mut self.inbox, inbox.collect());
+        self.inbox.extend(behind);
         self.dial_all();
         Ok(())
     }

@@ -17,7 +17,7 @@ use crate::workload::record::Recorder;
 use std::time::Duration;
 
 /// How long a request may take once faults have stopped, and how long until all have applied the same.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Requests that each lane makes in the end, at least.
 const LAST_REQUESTS: u32 = 2;
 /// Requests of a whole run, at least: after a storm in which little was served, more follow in the end.
@@ -27,7 +27,7 @@ const SEARCH_TIME: Duration = Duration::from_secs(10);
 
 /// The state of the end.
 #[derive(Debug)]
-pub struct Finale {
+pub(super) struct Finale {
     /// The nodes that faults have left alone.
     majority: Vec<usize>,
     begun: Time,

@@ -8,26 +8,30 @@
 //! * V2. Whatever the simulator does to a cluster, a real world could do to it; so every violation is a defect.
 //! * V3. The judge ([`checks`]) believes only disks and wires, never what a node thinks of itself.
 //!
-//! * [`world`]: the loop of events. [`node`], [`door`]: one node in it. [`client`]: one client. [`network`]: what happens
-//!   on the way. [`clock`]: clocks that differ. [`queue`]: what comes next.
-//! * [`faults`]: what can go wrong. [`storm`]: when it does. [`finale`]: faults end, and everybody must be served.
+//! * [`world`]: the loop of events; `turns`, `links` and `asking`: what happens in it to nodes, connections and clients.
+//! * [`node`], [`door`]: one node. [`client`]: one client. [`network`]: what happens on the way. [`clock`]: clocks that
+//!   differ. [`queue`]: what comes next.
+//! * [`faults`]: what can go wrong. `storm`: when it does. `finale`: faults end, and everybody must be served.
 //! * [`checks`]: what must hold after each step. [`report`]: what came of a run, and its digest.
 //!
 //! `docs/testing.md` says how to replay a seed, and how to add a fault or an invariant.
 //!
 //! Not here: threads, flags and printing (`cli::sim`).
 
+mod asking;
 pub mod checks;
 pub mod client;
 pub mod clock;
 pub mod door;
 pub mod faults;
-pub mod finale;
+mod finale;
+mod links;
 pub mod network;
 pub mod node;
 pub mod queue;
 pub mod report;
-pub mod storm;
+mod storm;
+mod turns;
 pub mod world;
 
 pub use faults::{Fault, FaultSet};

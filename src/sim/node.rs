@@ -146,6 +146,8 @@ impl SimNode {
             turn,
             door: SimDoor::new(self.id, &others, now, clock, disk, seed, shared.clone()),
         };
+        // As a node reads from a connection in one turn far less than a segment takes.
+        life.door.read_bytes = self.segment_bytes as usize / 4;
         let started = life.turn.start(&mut life.door);
         self.life = Some(life);
         self.busy_until = now;

@@ -1,12 +1,14 @@
 //! When which fault happens: storms of the kinds that the seed drew, with calm stretches between them.
 
+use super::asking::OldWrite;
 use super::door::Arrival;
 use super::faults::{Fault, FaultSet};
+use super::finale::Finale;
 use super::network::{End, Weather};
 use super::node::Death;
 use super::queue::{Event, Relief};
 use super::report::Violation;
-use super::world::{OldWrite, World};
+use super::world::World;
 use crate::kv::Op;
 use crate::machine::Input;
 use crate::storage::sim::{Fault as DiskFault, Op as DiskOp};
@@ -23,12 +25,12 @@ const UNITS_BEGIN: usize = 4096;
 
 /// What may happen, and until when.
 #[derive(Debug)]
-pub struct Storm {
+pub(super) struct Storm {
     /// The kinds that this seed drew.
     kinds: Vec<Fault>,
     enabled: FaultSet,
     /// When faults end.
-    pub ends_at: Time,
+    pub(super) ends_at: Time,
     /// Longest time between two faults, microseconds.
     pace_us: u64,
     /// Longest time that a node stays down, microseconds.
@@ -36,12 +38,12 @@ pub struct Storm {
     /// Until when nothing happens.
     calm_until: Time,
     /// Set once faults have ended.
-    pub finale: Option<super::finale::Finale>,
+    pub(super) finale: Option<Finale>,
 }
 
 impl Storm {
     /// The storm of a seed.
-    pub fn draw(allowed: FaultSet, length: Duration, rng: &mut Rng) -> Storm {
+    pub(super) fn draw(allowed: FaultSet, length: Duration, rng: &mut Rng) -> Storm {
         let enabled = allowed.draw(rng);
         Storm {
             kinds: enabled.iter().collect(),

@@ -1,0 +1,141 @@
+//! Nodes in the world: when they have their turns, what they say in them, how they start and end.
+
+use super::door::{Arrival, Out};
+use super::faults::Fault;
+use super::links::DIAL_TIMEOUT;
+use super::network::End;
+use super::node::{Death, Ending};
+use super::queue::Event;
+use super::report::Violation;
+use super::world::World;
+use crate::time::Time;
+
+impl World {
+    pub(super) fn start(&mut self, node: usize) -> Result<(), Violation> {
+        if self.nodes[node].is_up() || self.nodes[node].is_lost {
+            return Ok(());
+        }
+        let seed = self.rng.u64(..);
+        self.nodes[node].has_power = true;
+        let (now, id) = (self.now, self.nodes[node].id);
+        self.tell(|| format!("{id} starts"));
+        let ending = self.nodes[node].start(now, seed, &self.shared)?;
+        self.after_turn(node, ending)
+    }
+
+    /// Something arrives at a node; it may have its turn now.
+    pub(super) fn arrive(&mut self, node: usize, arrival: Arrival) -> Result<(), Violation> {
+        let now = self.now;
+        let there = &mut self.nodes[node];
+        let Some(life) = &mut there.life else { return Ok(()) };
+        life.door.arrive(arrival);
+        let at = now.max(there.busy_until).max(there.paused_until);
+        if at == now {
+            return self.turn(node);
+        }
+        self.wake_node_at(node, at);
+        Ok(())
+    }
+
+    fn wake_node_at(&mut self, node: usize, at: Time) {
+        let there = &mut self.nodes[node];
+        if there.wake_at.is_none_or(|wake| wake > at) {
+            there.wake_at = Some(at);
+            self.queue.push(at, Event::Wake(node));
+        }
+    }
+
+    pub(super) fn wake(&mut self, node: usize) -> Result<(), Violation> {
+        let until = self.nodes[node].paused_until.max(self.nodes[node].busy_until);
+        if until > self.now {
+            self.wake_node_at(node, until);
+            return Ok(());
+        }
+        self.turn(node)
+    }
+
+    pub(super) fn turn(&mut self, node: usize) -> Result<(), Violation> {
+        self.shared.counts.borrow_mut().turns += 1;
+        let ending = self.nodes[node].run_turn(self.now)?;
+        self.after_turn(node, ending)
+    }
+
+    fn after_turn(&mut self, node: usize, ending: Option<Ending>) -> Result<(), Violation> {
+        self.send_out(node);
+        if let Some(ending) = ending {
+            return self.on_ending(node, ending);
+        }
+        if let Some(machine) = self.nodes[node].machine() {
+            self.shared.checks.borrow_mut().look_at(self.nodes[node].id, machine)?;
+        }
+        if let Some(at) = self.nodes[node].next_turn() {
+            self.wake_node_at(node, at.max(self.now));
+        }
+        Ok(())
+    }
+
+    /// What the node said in its turn is on its way.
+    fn send_out(&mut self, node: usize) {
+        let Some(life) = &mut self.nodes[node].life else { return };
+        let mut left = life.door.take_left();
+        for (at, out) in left.drain(..) {
+            match out {
+                Out::Dial(connection, peer) => {
+                    let acceptor = usize::from(peer.0) - 1;
+                    self.dial(connection, End::Node(node), acceptor, at);
+                    self.queue.push(at + DIAL_TIMEOUT, Event::DialTimeout(connection));
+                }
+                Out::Frame(connection, bytes) => self.send(connection, End::Node(node), bytes, at),
+                Out::Close(connection) => self.hang_up(connection, End::Node(node), at),
+            }
+        }
+        if let Some(life) = &mut self.nodes[node].life {
+            life.door.give_back(left);
+        }
+    }
+
+    fn on_ending(&mut self, node: usize, ending: Ending) -> Result<(), Violation> {
+        let id = self.nodes[node].id;
+        self.tell(|| format!("{id} ends: {ending:?}"));
+        let death = match ending {
+            Ending::PowerCut => {
+                self.fault(Fault::PowerCutInOperation);
+                Death::PowerLost
+            }
+            Ending::SyncFailed => {
+                self.fault(Fault::SyncFailure);
+                Death::Killed
+            }
+            Ending::NoSpace => {
+                self.shared.counts.borrow_mut().mark("ends for lack of space");
+                Death::Killed
+            }
+            Ending::Damaged => {
+                self.fault(Fault::BitRot);
+                self.nodes[node].is_lost = true;
+                Death::Killed
+            }
+            Ending::Finished => {
+                self.fault(Fault::Shutdown);
+                Death::Killed
+            }
+        };
+        self.bring_down(node, death);
+        Ok(())
+    }
+
+    /// A process ends now; it starts again some time later.
+    pub(super) fn bring_down(&mut self, node: usize, death: Death) {
+        let open = self.nodes[node].life.as_ref().map(|life| life.door.connections());
+        for connection in open.unwrap_or_default() {
+            if death == Death::Killed {
+                self.hang_up(connection, End::Node(node), self.now);
+            }
+        }
+        self.nodes[node].die(death);
+        let id = self.nodes[node].id;
+        self.tell(|| format!("{id} is down: {death:?}"));
+        let at = self.restart_at();
+        self.queue.push(at, Event::Start(node));
+    }
+}
