@@ -5,6 +5,7 @@
 //! * [`paxos`]: agreement on opaque entries: ballots, quorums, the three roles. Pure.
 //! * [`kv`]: what the entries mean: an ordered map, revisions, sessions. Pure.
 //! * [`wire`]: frames and codecs, the same bytes on the wire and on the disk (`protocol.md`).
+//! * [`rules`]: which rules are kept: all, but in lessons.
 //! * [`machine`]: one node as a pure state machine: inputs in, effects out.
 //! * [`storage`]: the write-ahead log over a narrow door to files.
 //! * [`node`]: the event loop that gives the machine sockets, a disk and a clock.
@@ -23,6 +24,7 @@ pub mod kv;
 pub mod machine;
 pub mod node;
 pub mod paxos;
+pub mod rules;
 pub mod sim;
 pub mod storage;
 pub mod time;

@@ -208,7 +208,7 @@ fn a_node_that_returns_from_a_partition_deposes_nobody() {
 /// campaigns were run in ten seconds, or until a write was done; and whether one was.
 fn duel(seed: u64, is_polite: bool) -> (usize, bool) {
     let mut world = World::new(7, seed, |settings| {
-        (settings.pre_vote, settings.backoff) = (is_polite, is_polite);
+        (settings.rules.pre_vote, settings.rules.backoff) = (is_polite, is_polite);
     });
     world.weather.delay_us = (100_000, 100_000);
     let served = Prober::default().served(&mut world, Served::ByAny, Duration::from_secs(10));

@@ -13,6 +13,7 @@
 
 use super::command::{Answer, Command, Done, KEY_BYTES_MAX, Previous, Refusal, SessionRef, VALUE_BYTES_MAX, Versioned};
 use crate::paxos::{LogTime, Slot};
+use crate::rules::Rules;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Most sessions at once. One more, and the one whose last command is earliest in the log goes.
@@ -148,14 +149,14 @@ impl Sessions {
     }
 
     /// Whether a write is new, a repeat, or refused. Takes note of the client's mark, and of the session being alive.
-    pub fn admit(&mut self, command: &Command, at: Position, now: LogTime) -> Admission<'_> {
+    pub fn admit(&mut self, command: &Command, at: Position, now: LogTime, rules: Rules) -> Admission<'_> {
         let SessionRef { id, opened } = command.session;
         let Some(session) = self.by_id.get_mut(&id).filter(|session| session.opened == opened) else {
             return Admission::Refused(Refusal::SessionExpired);
         };
         touch(&mut self.by_last, id, session, at, now);
         session.raise_low(command.low);
-        session.admit(command.number)
+        session.admit(command.number, rules)
     }
 
     /// Removes one session that has been idle for too long at log time `now`; none if there is no such.
@@ -222,12 +223,14 @@ impl Session {
         Ok(())
     }
 
-    fn admit(&mut self, number: u64) -> Admission<'_> {
+    fn admit(&mut self, number: u64, rules: Rules) -> Admission<'_> {
         // `low` is at least 1, so a number of zero ends here too.
         if number < self.low {
             return Admission::Refused(Refusal::NumberForgotten);
         }
-        if let Ok(place) = self.kept.binary_search_by_key(&number, |(kept, _)| *kept) {
+        if rules.run_writes_once
+            && let Ok(place) = self.kept.binary_search_by_key(&number, |(kept, _)| *kept)
+        {
             return Admission::Repeat(self.kept[place].1.clone());
         }
         // The bound is on the span and not on the count: so the lowest outstanding number always has a place.

@@ -11,6 +11,8 @@ use super::digest::Digest;
 use super::session::{Admission, Position, SessionView, Sessions};
 use super::store::Store;
 use crate::paxos::{LogTime, Slot};
+use crate::rules::Rules;
+use crate::time::Time;
 
 /// What became of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,9 @@ pub struct State {
     applied: Slot,
     log_time: LogTime,
     digest: Digest,
+    rules: Rules,
+    /// This node's own clock, which no rule that is kept ever looks at.
+    clock: LogTime,
 }
 
 impl State {
@@ -37,13 +42,26 @@ impl State {
         State::default()
     }
 
+    /// The same, applied as `rules` want it.
+    pub fn under(rules: Rules) -> State {
+        State {
+            rules,
+            ..State::default()
+        }
+    }
+
+    /// Notes what this node's own clock says, for a lesson in which sessions expire by it.
+    pub fn look_at_clock(&mut self, now: Time) {
+        self.clock = LogTime(now.0 / 1_000_000);
+    }
+
     /// Applies the entry of `slot`: pushes one [`Applied`] for each command, in order. A no-op has no commands.
     ///
     /// # Panics
     /// If `slot` is not the one behind the last: applying over a hole would make replicas differ for good.
     pub fn apply(&mut self, slot: Slot, stamp: LogTime, commands: &[Command], applied: &mut Vec<Applied>) {
         assert!(
-            slot == self.applied.next(),
+            slot == self.applied.next() || !self.rules.apply_without_holes,
             "slot {slot} applied behind slot {}",
             self.applied
         );
@@ -51,7 +69,12 @@ impl State {
         self.log_time = self.log_time.max(stamp);
         self.digest.word(slot.0);
         self.digest.word(stamp.0);
-        while let Some(expired) = self.sessions.pop_idle(self.log_time) {
+        let now = if self.rules.expire_by_log_time {
+            self.log_time
+        } else {
+            self.clock
+        };
+        while let Some(expired) = self.sessions.pop_idle(now) {
             self.digest.gone(expired);
         }
         for (index, command) in commands.iter().enumerate() {
@@ -136,7 +159,7 @@ impl State {
     }
 
     fn write(&mut self, command: &Command, at: Position) -> Applied {
-        let session = match self.sessions.admit(command, at, self.log_time) {
+        let session = match self.sessions.admit(command, at, self.log_time, self.rules) {
             Admission::Run(session) => session,
             Admission::Repeat(done) => return Applied::Done(done),
             Admission::Refused(refusal) => return Applied::Refused(refusal),

@@ -2,6 +2,7 @@
 
 use crate::paxos::replica::PART_BYTES;
 use crate::paxos::{self, Entry, Incarnation, NodeId, Slot, Start};
+use crate::rules::Rules;
 use crate::wire::{Hello, Record, Reply, Request, RosterEntry, hello::Base};
 use std::fmt;
 use std::time::Duration;
@@ -275,10 +276,8 @@ pub struct Settings {
     pub cache_bytes: usize,
     /// Most bytes of entries in one part of a promise and of what a peer is sent to catch up; one entry always fits.
     pub part_bytes: usize,
-    /// Pre-vote, backoff and other rules that a scenario may switch off to show what happens without.
-    pub pre_vote: bool,
-    /// See `pre_vote`.
-    pub backoff: bool,
+    /// Which rules are kept. A node that serves keeps them all; lessons and scenarios break one to show what it is for.
+    pub rules: Rules,
 }
 
 impl Settings {
@@ -314,8 +313,7 @@ impl Settings {
             disk_reserve: 16 << 20,
             cache_bytes: 64 << 20,
             part_bytes: PART_BYTES,
-            pre_vote: true,
-            backoff: true,
+            rules: Rules::KEPT,
         }
     }
 }

@@ -59,7 +59,7 @@ pub struct Machine {
 impl Machine {
     /// A machine with an empty log. Hand it the records of its disk, then start it.
     pub fn new(settings: Settings) -> Machine {
-        let membership = Membership::founding(settings.nodes.iter().copied());
+        let membership = Membership::founding(settings.nodes.iter().copied()).under(settings.rules);
         assert!(
             membership.contains(settings.node),
             "{} is not among its own cluster's nodes",
@@ -70,8 +70,6 @@ impl Machine {
             election_timeout: settings.election_timeout,
             backoff_base: settings.backoff_base,
             backoff_max: settings.backoff_max,
-            pre_vote: settings.pre_vote,
-            backoff: settings.backoff,
         };
         let replica = Replica::new(Config {
             node: settings.node,
@@ -79,6 +77,7 @@ impl Machine {
             incarnation: settings.incarnation,
             base: settings.base.slot,
             timing,
+            rules: settings.rules,
             cache_bytes: settings.cache_bytes,
             part_bytes: settings.part_bytes,
             seed: settings.seed,
@@ -94,13 +93,13 @@ impl Machine {
             advertise: settings.advertise.clone(),
             debug: settings.debug.clone(),
         };
-        let relays = Relays::new(settings.start);
+        let (relays, state) = (Relays::new(settings.start), State::under(settings.rules));
         let founding = Founding::new(identity, settings.nodes.iter().copied().collect());
         Machine {
             settings,
             replica,
             founding,
-            state: State::new(),
+            state,
             out: Outbox::default(),
             queue: WriteQueue::default(),
             proposed: BTreeMap::new(),
@@ -479,7 +478,10 @@ impl Machine {
         if self.reads.wants_round()
             && let Some(round) = self.replica.begin_round(now, &mut self.out)
         {
-            let index = self.replica.learner().chosen_upto().max(self.replica.recovery_upto());
+            let mut index = self.replica.learner().chosen_upto();
+            if self.settings.rules.recover_before_reads {
+                index = index.max(self.replica.recovery_upto());
+            }
             self.reads.begin(round, index);
         }
     }
@@ -490,6 +492,9 @@ impl Machine {
             .set_may_vote(self.founding.is_founded() && self.founding.lost().is_none());
         self.replica.release(now, &mut self.out);
         self.drain(effects);
+        if !self.settings.rules.expire_by_log_time {
+            self.state.look_at_clock(now);
+        }
         if let Err(reason) = self.apply_chosen(effects) {
             self.is_halted = true;
             return effects.push(Effect::Halt { reason });
@@ -598,10 +603,12 @@ impl Machine {
     }
 
     fn answer_reads(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        while let Some(read) = self
-            .reads
-            .next_ready(self.replica.confirmed_round(), self.state.applied())
-        {
+        let confirmed = if self.settings.rules.confirm_reads {
+            self.replica.confirmed_round()
+        } else {
+            u64::MAX
+        };
+        while let Some(read) = self.reads.next_ready(confirmed, self.state.applied()) {
             let done = self.state.read(&read.key);
             self.answer(read.origin, Outcome::Done(Served::Done(done)), effects);
         }

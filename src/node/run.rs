@@ -9,6 +9,7 @@ use super::server::{Server, ServerError};
 use super::turn::{Fatal, Flow, Turn};
 use crate::machine::{Machine, Settings};
 use crate::paxos::NodeId;
+use crate::rules::Rules;
 use crate::storage::{Disk, OpenError, Options};
 use std::fmt;
 use std::net::SocketAddr;
@@ -145,6 +146,7 @@ fn open_directory(config: &Config, seed: u64) -> Result<Turn<Disk>, StartError> 
     let disk = Disk::new(&config.data_dir);
     let settings = Settings {
         seed,
+        rules: Rules::KEPT, // whatever else is asked for: a node that serves keeps them all
         ..config.settings()
     };
     let mut records: u64 = 0;

@@ -149,11 +149,11 @@ impl Acceptor {
         self.accepted.range(from..).map(|(slot, vote)| (*slot, vote))
     }
 
-    /// Slots up to `upto` accepted at `ballot`: what a watermark of `ballot` proves as chosen.
-    pub fn slots_at(&self, ballot: Ballot, upto: Slot) -> Vec<Slot> {
+    /// Slots up to `upto` accepted at a ballot that `is_proven`: at its own a watermark proves them as chosen.
+    pub fn slots_at(&self, is_proven: impl Fn(Ballot) -> bool, upto: Slot) -> Vec<Slot> {
         self.accepted
             .range(..=upto)
-            .filter(|(_, vote)| vote.ballot == ballot)
+            .filter(|(_, vote)| is_proven(vote.ballot))
             .map(|(slot, _)| *slot)
             .collect()
     }
@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(acceptor.accept(ballot(2, 2), Slot(7), &entry(b"b")), Ok(Change::New));
         assert_eq!(acceptor.vote(Slot(7)).map(|vote| vote.ballot), Some(ballot(2, 2)));
         assert!(
-            acceptor.slots_at(ballot(1, 1), Slot(9)).is_empty(),
+            acceptor.slots_at(|at| at == ballot(1, 1), Slot(9)).is_empty(),
             "a watermark of ballot 1.1 proves nothing here"
         );
         acceptor.check();

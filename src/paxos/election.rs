@@ -5,10 +5,11 @@
 //! Invariant E1: an election deadline is drawn anew, from this node's own generator, each time that it is set.
 
 use super::{Ballot, Membership, NodeId, VoterSet};
+use crate::rules::Rules;
 use crate::time::Time;
 use std::time::Duration;
 
-/// Durations and switches of elections.
+/// Durations of elections.
 #[derive(Clone, Debug)]
 pub struct Timing {
     /// How often a leader says that it lives.
@@ -19,10 +20,6 @@ pub struct Timing {
     pub backoff_base: Duration,
     /// Its cap.
     pub backoff_max: Duration,
-    /// Whether a candidate asks before it campaigns.
-    pub pre_vote: bool,
-    /// Whether a loser waits; without it, duels need not end.
-    pub backoff: bool,
 }
 
 /// A question to all whether they would promise.
@@ -48,6 +45,7 @@ impl Ask {
 #[derive(Debug)]
 pub struct Election {
     timing: Timing,
+    rules: Rules,
     rng: fastrand::Rng,
     following: Option<Ballot>,
     heard_at: Time,
@@ -59,9 +57,10 @@ pub struct Election {
 
 impl Election {
     /// Nobody is followed, and nothing is due before `start` is called.
-    pub fn new(timing: Timing, seed: u64) -> Election {
+    pub fn new(timing: Timing, rules: Rules, seed: u64) -> Election {
         Election {
             timing,
+            rules,
             rng: fastrand::Rng::with_seed(seed),
             following: None,
             heard_at: Time::ZERO,
@@ -170,7 +169,7 @@ impl Election {
             .backoff_base
             .saturating_mul(1 << self.tries.min(16))
             .min(self.timing.backoff_max);
-        let backoff = if self.timing.backoff {
+        let backoff = if self.rules.backoff {
             self.jitter(ceiling)
         } else {
             Duration::ZERO
@@ -208,14 +207,12 @@ mod tests {
             election_timeout: Duration::from_millis(300),
             backoff_base: Duration::from_millis(30),
             backoff_max: Duration::from_millis(1000),
-            pre_vote: true,
-            backoff: true,
         }
     }
 
     #[test]
     fn backoff_grows_with_full_jitter_up_to_its_cap_and_a_live_leader_resets_it() {
-        let mut election = Election::new(timing(), 7);
+        let mut election = Election::new(timing(), Rules::KEPT, 7);
         let mut longest = Duration::ZERO;
         for tries in 1..=40_u32 {
             let ceiling = Duration::from_millis((30 << tries.min(6)).min(1000));
@@ -240,7 +237,7 @@ mod tests {
     #[test]
     fn two_nodes_draw_different_deadlines() {
         let deadline = |seed| {
-            let mut election = Election::new(timing(), seed);
+            let mut election = Election::new(timing(), Rules::KEPT, seed);
             election.wait_for_leader(Time::ZERO);
             election.deadline()
         };

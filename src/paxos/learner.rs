@@ -8,6 +8,7 @@
 //! Not here: how a slot came to be known as chosen (proposer.rs counts, replica compares ballots), what entries mean.
 
 use super::{Entry, LogTime, Slot};
+use crate::rules::Rules;
 use std::collections::{BTreeMap, VecDeque};
 
 /// What is known as chosen: a prefix, islands beyond it, and the recent part of the prefix in memory for peers.
@@ -26,11 +27,12 @@ pub struct Learner {
     /// The highest slot that anybody was heard to know as chosen.
     heard_upto: Slot,
     log_time: LogTime,
+    rules: Rules,
 }
 
 impl Learner {
     /// A learner whose log begins behind `base`, and keeps about `cache_bytes` of applied entries in memory.
-    pub fn new(base: Slot, cache_bytes: usize) -> Learner {
+    pub fn new(base: Slot, cache_bytes: usize, rules: Rules) -> Learner {
         Learner {
             chosen_upto: base,
             applied: base,
@@ -40,6 +42,7 @@ impl Learner {
             cache_bytes,
             heard_upto: base,
             log_time: LogTime::default(),
+            rules,
         }
     }
 
@@ -123,6 +126,11 @@ impl Learner {
 
     /// The next entry to apply, in slot order without holes. It counts as applied from now on.
     pub fn next_to_apply(&mut self) -> Option<(Slot, Entry)> {
+        if !self.rules.apply_without_holes && self.applied >= self.chosen_upto {
+            let (slot, entry) = self.beyond.range(self.applied.next()..).next()?;
+            self.applied = *slot;
+            return Some((*slot, entry.clone()));
+        }
         if self.applied == self.chosen_upto {
             return None;
         }
@@ -152,7 +160,7 @@ impl Learner {
     /// Asserts L2.
     pub fn check(&self) {
         assert!(
-            self.applied <= self.chosen_upto,
+            self.applied <= self.chosen_upto || !self.rules.apply_without_holes,
             "L2: applied {} above chosen {}",
             self.applied,
             self.chosen_upto
@@ -178,7 +186,7 @@ mod tests {
 
     #[test]
     fn nothing_is_applied_past_a_hole() {
-        let mut learner = Learner::new(Slot::ZERO, 1 << 20);
+        let mut learner = Learner::new(Slot::ZERO, 1 << 20, Rules::KEPT);
         learner.learn(Slot(1), &entry(b"a"));
         learner.learn(Slot(3), &entry(b"c"));
         assert_eq!(applied(&mut learner), [1]);
@@ -191,14 +199,14 @@ mod tests {
     #[test]
     #[should_panic(expected = "L1")]
     fn two_entries_chosen_for_one_slot_stop_the_node() {
-        let mut learner = Learner::new(Slot::ZERO, 1 << 20);
+        let mut learner = Learner::new(Slot::ZERO, 1 << 20, Rules::KEPT);
         learner.learn(Slot(1), &entry(b"a"));
         learner.learn(Slot(1), &entry(b"b"));
     }
 
     #[test]
     fn old_entries_leave_memory_and_unapplied_ones_never_do() {
-        let mut learner = Learner::new(Slot::ZERO, 40);
+        let mut learner = Learner::new(Slot::ZERO, 40, Rules::KEPT);
         for slot in 1..=10 {
             learner.learn(Slot(slot), &entry(b"0123456789"));
         }

@@ -1,6 +1,7 @@
 //! Who the members are, and quorums: sets of distinct nodes, never counts of replies.
 
 use super::{NodeId, Slot};
+use crate::rules::Rules;
 use std::fmt;
 
 /// Most members that a cluster can have: a [`VoterSet`] is one machine word.
@@ -12,6 +13,7 @@ pub struct Membership {
     /// Number of the configuration, carried by PREPARE and ACCEPT; 1 at founding.
     pub number: u64,
     voters: Vec<NodeId>,
+    rules: Rules,
 }
 
 /// A set of distinct voters of one [`Membership`]. A vote that arrives twice is in it once.
@@ -32,7 +34,17 @@ impl Membership {
             "1..={MEMBERS_MAX} members, not {}",
             voters.len()
         );
-        Membership { number: 1, voters }
+        Membership {
+            number: 1,
+            voters,
+            rules: Rules::KEPT,
+        }
+    }
+
+    /// The same, with quorums as `rules` want them.
+    #[must_use]
+    pub fn under(self, rules: Rules) -> Membership {
+        Membership { rules, ..self }
     }
 
     /// The voters, ascending.
@@ -48,12 +60,26 @@ impl Membership {
     /// How many distinct voters are a quorum for `slot`: at least a majority. (The slot is asked for because a later
     /// configuration may begin at a slot; there is one configuration today.)
     pub fn quorum(&self, _slot: Slot) -> usize {
-        self.voters.len() / 2 + 1
+        let majority = self.voters.len() / 2 + 1;
+        if self.rules.majority {
+            majority
+        } else {
+            (majority - 1).max(1)
+        }
     }
 
     /// Whether `votes` hold a quorum for `slot`. More votes than needed still are a quorum.
     pub fn is_quorum(&self, slot: Slot, votes: VoterSet) -> bool {
-        votes.len() >= self.quorum(slot)
+        self.suffice(slot, votes.len())
+    }
+
+    /// Whether so many distinct voters are a quorum for `slot`.
+    pub fn suffice(&self, slot: Slot, voters: usize) -> bool {
+        if self.rules.more_than_majority {
+            voters >= self.quorum(slot)
+        } else {
+            voters == self.quorum(slot)
+        }
     }
 
     /// Adds `node` to `votes`; false if it is no voter or was in it already.

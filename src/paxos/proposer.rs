@@ -11,6 +11,7 @@
 //! Not here: durability, time, elections (election.rs), who asked for an entry.
 
 use super::{Ballot, Entry, LogTime, Membership, NodeId, Slot, VoterSet, message};
+use crate::rules::Rules;
 use crate::time::Time;
 use std::collections::BTreeMap;
 
@@ -125,7 +126,7 @@ impl Phase1 {
     }
 
     /// R2: joins the whole promises by the highest-ballot rule.
-    pub fn found(&self, members: &Membership) -> Found {
+    pub fn found(&self, members: &Membership, rules: Rules) -> Found {
         let mut found = Found::default();
         for (node, parts) in self.parts.iter().filter(|(node, _)| members.has(self.whole, **node)) {
             for part in parts {
@@ -133,7 +134,7 @@ impl Phase1 {
                 if part.chosen_upto > found.mark {
                     (found.mark, found.mark_of) = (part.chosen_upto, Some(*node));
                 }
-                part.accepted.iter().for_each(|accepted| found.add(accepted));
+                part.accepted.iter().for_each(|accepted| found.add(accepted, rules));
             }
         }
         found
@@ -141,7 +142,7 @@ impl Phase1 {
 }
 
 impl Found {
-    fn add(&mut self, reported: &message::AcceptedEntry) {
+    fn add(&mut self, reported: &message::AcceptedEntry, rules: Rules) {
         let message::AcceptedEntry {
             slot,
             ballot,
@@ -150,7 +151,10 @@ impl Found {
         } = reported;
         if *chosen {
             self.chosen.insert(*slot, entry.clone());
-        } else if self.accepted.get(slot).is_none_or(|(highest, _)| ballot > highest) {
+            return;
+        }
+        let known = self.accepted.get(slot);
+        if known.is_none_or(|(highest, _)| rules.highest_ballot_wins && ballot > highest) {
             self.accepted.insert(*slot, (*ballot, entry.clone()));
         }
     }
@@ -179,6 +183,7 @@ pub struct Leadership {
     open_bytes: usize,
     log_time: LogTime,
     since: Time,
+    rules: Rules,
 }
 
 /// A slot proposed and not known as chosen yet.
@@ -188,6 +193,8 @@ pub struct Open {
     pub entry: Entry,
     /// Who accepted it at this ballot, durably.
     pub votes: VoterSet,
+    /// Votes that came again, and counted: none, while votes are counted once.
+    repeated: usize,
     /// When ACCEPT was last sent to those missing.
     pub sent_at: Time,
 }
@@ -205,7 +212,14 @@ impl Leadership {
             open_bytes: 0,
             log_time: log_time.max(found.log_time),
             since: now,
+            rules: Rules::KEPT,
         }
+    }
+
+    /// The same, counting votes as `rules` want it.
+    #[must_use]
+    pub fn under(self, rules: Rules) -> Leadership {
+        Leadership { rules, ..self }
     }
 
     /// Log time to stamp an entry with: the highest that the promises knew, plus this leader's time since (`rules.md` 20).
@@ -226,6 +240,7 @@ impl Leadership {
             Open {
                 entry,
                 votes: VoterSet::EMPTY,
+                repeated: 0,
                 sent_at: now,
             },
         );
@@ -240,8 +255,11 @@ impl Leadership {
     /// Takes one vote for `slot` at this ballot. The entry, if with it a quorum has accepted: it is chosen.
     pub fn vote(&mut self, members: &Membership, slot: Slot, from: NodeId) -> Option<Entry> {
         let open = self.open.get_mut(&slot)?; // closed already: more votes than needed change nothing
-        members.add(&mut open.votes, from);
-        if !members.is_quorum(slot, open.votes) {
+        let is_new = members.add(&mut open.votes, from);
+        if !is_new && !self.rules.count_votes_once {
+            open.repeated += 1;
+        }
+        if !members.suffice(slot, open.votes.len() + open.repeated) {
             return None;
         }
         let Open { entry, .. } = self.open.remove(&slot)?;
@@ -351,7 +369,7 @@ mod tests {
             NodeId(2),
             part(1, 2, true, vec![at(1, 2, false, b"old"), at(2, 1, true, b"y")])
         ));
-        let found = phase.found(&members);
+        let found = phase.found(&members, Rules::KEPT);
         assert_eq!(found.accepted[&Slot(1)].1, entry(b"new"));
         assert_eq!(found.chosen[&Slot(2)], entry(b"y"));
         assert_eq!(found.highest(), Slot(2));

@@ -94,10 +94,10 @@ impl Heard {
         times[members.quorum(Slot::ZERO) - 1] + timeout
     }
 
-    /// Who was heard since `since`.
-    pub fn since(&self, members: &Membership, since: Time) -> VoterSet {
+    /// Who was heard after `since`.
+    pub fn after(&self, members: &Membership, since: Time) -> VoterSet {
         let mut set = VoterSet::EMPTY;
-        self.0.iter().filter(|(_, at)| **at >= since).for_each(|(node, _)| {
+        self.0.iter().filter(|(_, at)| **at > since).for_each(|(node, _)| {
             members.add(&mut set, *node);
         });
         set

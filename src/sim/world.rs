@@ -19,6 +19,7 @@ use super::storm::Storm;
 use crate::client::machine::Input as ClientInput;
 use crate::machine::Settings;
 use crate::paxos::NodeId;
+use crate::rules::Rules;
 use crate::storage::sim::SimDisk;
 use crate::time::Time;
 use crate::workload::record::Recorder;
@@ -43,6 +44,8 @@ pub struct Options {
     pub storm: Duration,
     /// The size of the cluster, if it is not to be drawn.
     pub nodes: Option<usize>,
+    /// The rules that the nodes keep: all, but in a lesson. The judge keeps them all, always.
+    pub rules: Rules,
 }
 
 /// A cluster, its clients, and all that happens to them.
@@ -70,6 +73,7 @@ impl Options {
             faults: FaultSet::ALL,
             storm: Duration::from_secs(30),
             nodes: None,
+            rules: Rules::KEPT,
         }
     }
 }
@@ -80,7 +84,7 @@ impl World {
         let mut rng = Rng::with_seed(options.seed);
         let drawn = [1, 3, 3, 3, 3, 5, 5, 7][rng.usize(0..8)];
         let size = options.nodes.unwrap_or(drawn);
-        let nodes: Vec<SimNode> = nodes(size, &mut rng);
+        let nodes: Vec<SimNode> = nodes(size, options.rules, &mut rng);
         let client_count = rng.usize(1..=5);
         let lanes: Vec<usize> = (0..client_count).map(|_| rng.usize(1..=3)).collect();
         let mix = Mix::draw(lanes.iter().sum(), &mut rng);
@@ -222,7 +226,7 @@ impl World {
 }
 
 /// The nodes of a new cluster, with settings that meet their bounds often.
-fn nodes(size: usize, rng: &mut Rng) -> Vec<SimNode> {
+fn nodes(size: usize, rules: Rules, rng: &mut Rng) -> Vec<SimNode> {
     let ids: Vec<NodeId> = (1..=size as u16).map(NodeId).collect();
     let batch_bytes = 1 << rng.u32(8..14);
     let window_slots = 1 << rng.u32(0..8);
@@ -241,6 +245,7 @@ fn nodes(size: usize, rng: &mut Rng) -> Vec<SimNode> {
                 part_bytes,
                 queue_requests,
                 disk_reserve: 16 << 10,
+                rules,
                 ..Settings::new(*id, ids.clone())
             };
             let clock = Clock::new(Time::ZERO, Time(rng.u64(0..1 << 40)), 0);

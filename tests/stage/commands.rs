@@ -334,8 +334,8 @@ fn set_option(settings: &mut Settings, option: &str) {
         return;
     };
     match name {
-        "pre_vote" => settings.pre_vote = value == "on",
-        "backoff" => settings.backoff = value == "on",
+        "pre_vote" => settings.rules.pre_vote = value == "on",
+        "backoff" => settings.rules.backoff = value == "on",
         "cache_bytes" => settings.cache_bytes = parsed(value),
         "name" => settings.cluster_name = value.into(),
         _ => panic!("no such option: {option}"),

@@ -23,7 +23,7 @@ impl Replica {
                 reason: "no sign of life within the election timeout",
             });
         }
-        if !self.election.timing().pre_vote {
+        if !self.config.rules.pre_vote {
             return self.campaign(now, false, out);
         }
         let ask = self.begin_ask(now, out);
@@ -112,12 +112,13 @@ impl Replica {
 
     /// Takes a new ballot above all seen, and has it written as used before anything of it leaves (R1).
     pub(super) fn campaign(&mut self, now: Time, keeps_clients: bool, out: &mut Outbox) {
-        let round = self.highest_seen.round.max(self.used.round).max(self.promised().round) + 1;
-        let ballot = Ballot {
-            round,
-            node: self.config.node,
-        };
-        assert!(ballot > self.used, "R1: ballot {ballot} after {}", self.used);
+        let rules = self.config.rules;
+        let ballot = self.next_ballot();
+        assert!(
+            ballot > self.used || !rules.use_ballots_once,
+            "R1: ballot {ballot} after {}",
+            self.used
+        );
         self.used = ballot;
         self.observe(ballot);
         out.write(Write::Used(ballot));
@@ -125,7 +126,7 @@ impl Replica {
             // This node's own promise goes to disk with the used ballot: one sync for both.
             let promised = self.promise(ballot, out);
             assert!(
-                promised,
+                promised || !rules.use_ballots_once,
                 "R1: the new ballot {ballot} is above every promise of this node"
             );
         }
@@ -138,6 +139,18 @@ impl Replica {
         };
         self.election.begin_try(now);
         self.claim(Claim::BallotUsed { ballot }, out);
+    }
+
+    /// R1: above all rounds used, promised or seen, also those that only the disk remembers (`rules.md` 4).
+    fn next_ballot(&self) -> Ballot {
+        let mut highest = self.highest_seen;
+        if self.config.rules.use_ballots_once {
+            highest = highest.max(self.used).max(self.promised());
+        }
+        Ballot {
+            round: highest.round + 1,
+            node: self.config.node,
+        }
     }
 
     /// The ballot is durable as used: PREPARE leaves, and this node's own promise counts.

@@ -80,12 +80,12 @@ impl Replica {
         let Role::Preparing { phase, .. } = &self.role else {
             return;
         };
-        let (ballot, found) = (phase.ballot, phase.found(&self.config.membership));
+        let (ballot, found) = (phase.ballot, phase.found(&self.config.membership, self.config.rules));
         for (slot, entry) in &found.chosen {
             self.learn_from_peer(*slot, entry, out);
         }
         let log_time = self.known_log_time();
-        let lead = Leadership::new(ballot, &found, self.learner.highest(), log_time, now);
+        let lead = Leadership::new(ballot, &found, self.learner.highest(), log_time, now).under(self.config.rules);
         let recovery_upto = lead.recovery_upto;
         self.role = Role::Leading(Box::new(Leading {
             mark_due: (lead.mark > self.learner.chosen_upto()).then(|| now + self.config.timing.election_timeout),
@@ -286,7 +286,7 @@ impl Replica {
                 self.lose_election(now, format!("refused, {promised} is promised"), out);
             }
             Role::Leading(leading) if leading.lead.ballot == ballot && leading.challenge.is_none() => {
-                if !self.election.timing().pre_vote {
+                if !self.config.rules.pre_vote {
                     return self.step_down(now, format!("refused, {promised} is promised"), out);
                 }
                 let ask = self.begin_ask(now, out);
@@ -305,12 +305,7 @@ impl Replica {
     /// A leader's deadlines: the quorum's silence, the challenge, the mark, the heartbeat, slots to send again.
     pub(super) fn tick_leading(&mut self, now: Time, out: &mut Outbox) {
         let Role::Leading(leading) = &self.role else { return };
-        let timing = &self.config.timing;
-        if now
-            >= leading
-                .heard
-                .quorum_until(&self.config.membership, timing.election_timeout)
-        {
+        if !self.hears_quorum(now) {
             return self.step_down(now, "no quorum is heard".into(), out);
         }
         if leading.challenge.as_ref().is_some_and(|(_, until)| now >= *until) {
@@ -477,7 +472,7 @@ impl Replica {
         }
     }
 
-    /// How many members, this node included, have at least `bytes` free on their disks, as far as this leader heard.
+    /// Whether a quorum of members, this node included, has at least `bytes` free on their disks, as far as this leader heard.
     pub fn has_room_at_quorum(&self, own_bytes: u64, bytes: u64) -> bool {
         let Role::Leading(leading) = &self.role else {
             return true;
@@ -486,7 +481,8 @@ impl Replica {
             // Nobody is refused for a peer that has not answered yet.
             leading.peers.get(node).is_none_or(|peer| peer.free_bytes >= bytes)
         });
-        with_room.count() + usize::from(own_bytes >= bytes) >= self.config.membership.quorum(leading.lead.next_slot)
+        let with_room = with_room.count() + usize::from(own_bytes >= bytes);
+        self.config.membership.suffice(leading.lead.next_slot, with_room)
     }
 
     /// What this leader last heard of each follower.
@@ -497,14 +493,14 @@ impl Replica {
         }
     }
 
-    /// Whether a quorum was heard within the election timeout, this node included.
+    /// Whether a quorum was heard within the election timeout, this node included; a leader that hears none steps down.
     pub fn hears_quorum(&self, now: Time) -> bool {
         let Role::Leading(leading) = &self.role else {
             return false;
         };
         let heard = leading
             .heard
-            .since(&self.config.membership, now - self.config.timing.election_timeout);
+            .after(&self.config.membership, now - self.config.timing.election_timeout);
         self.config.membership.is_quorum(leading.lead.next_slot, heard)
     }
 

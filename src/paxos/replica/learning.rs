@@ -73,9 +73,11 @@ impl Replica {
     /// chosen; of anything else the mark proves nothing, and it is fetched (`rules.md` 8, pitfall P15).
     pub(super) fn on_watermark(&mut self, now: Time, from: NodeId, ballot: Ballot, upto: Slot, out: &mut Outbox) {
         if upto > self.learner.chosen_upto() {
+            let rules = self.config.rules;
+            let is_proven = |accepted_at| accepted_at == ballot || !rules.compare_ballots;
             let proven = self
                 .acceptor()
-                .map(|acceptor| acceptor.slots_at(ballot, upto))
+                .map(|acceptor| acceptor.slots_at(is_proven, upto))
                 .unwrap_or_default();
             for slot in proven {
                 let entry = self

@@ -28,6 +28,7 @@ use super::outbox::{Note, Outbox, Write};
 use super::proposer::Phase1;
 use super::rounds::Freshness;
 use super::{Ballot, Entry, Incarnation, LogTime, Membership, Message, NodeId, Slot, Voter};
+use crate::rules::Rules;
 use crate::time::Time;
 use leading::Leading;
 use learning::CatchUp;
@@ -52,6 +53,8 @@ pub struct Config {
     pub base: Slot,
     /// Election timing.
     pub timing: Timing,
+    /// Which rules are kept.
+    pub rules: Rules,
     /// Bytes of applied entries kept in memory.
     pub cache_bytes: usize,
     /// Most bytes of entries in one part of a promise and in one CHOSEN message; one entry always fits. At most
@@ -136,9 +139,9 @@ impl Replica {
     pub fn new(config: Config) -> Replica {
         Replica {
             acceptor: AcceptorState::Up(Acceptor::default()),
-            learner: Learner::new(config.base, config.cache_bytes),
+            learner: Learner::new(config.base, config.cache_bytes, config.rules),
             role: Role::Follower,
-            election: Election::new(config.timing.clone(), config.seed),
+            election: Election::new(config.timing.clone(), config.rules, config.seed),
             lives: Lives::new(config.node, config.incarnation),
             catch_up: CatchUp::default(),
             freshness: Freshness::default(),
@@ -159,14 +162,19 @@ impl Replica {
     pub fn recover(&mut self, write: Write) {
         match write {
             Write::Used(ballot) => self.used = self.used.max(ballot),
-            Write::Promised(ballot) => self.recovering_acceptor().recover_promised(ballot),
+            Write::Promised(ballot) if self.config.rules.promise_survives_restart => {
+                self.recovering_acceptor().recover_promised(ballot);
+            }
+            Write::Promised(_) => {}
             Write::Accepted { slot, ballot, entry } => self.recovering_acceptor().recover_accepted(slot, ballot, entry),
             Write::Learned { slot, entry } => {
                 self.learner.learn(slot, &entry);
             }
             Write::ChosenUpto(upto) => self.recover_chosen_upto(upto),
         }
-        self.highest_seen = self.highest_seen.max(self.used).max(self.promised());
+        if self.config.rules.use_ballots_once {
+            self.highest_seen = self.highest_seen.max(self.used).max(self.promised());
+        }
     }
 
     /// A watermark on disk says that the last record of each slot up to it holds what was chosen.

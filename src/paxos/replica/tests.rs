@@ -19,8 +19,10 @@ fn replica(node: u16) -> Replica {
             election_timeout: Duration::from_millis(300),
             backoff_base: Duration::from_millis(30),
             backoff_max: Duration::from_millis(1000),
+        },
+        rules: Rules {
             pre_vote: false,
-            backoff: true,
+            ..Rules::KEPT
         },
         cache_bytes: 1 << 20,
         part_bytes: PART_BYTES,

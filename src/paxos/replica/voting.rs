@@ -28,13 +28,12 @@ impl Replica {
         }
         self.give_way(now, ballot, out);
         for promise in self.promise_parts(ballot, attempt, from_slot) {
-            self.claim(
-                Claim::Send {
-                    to: from,
-                    message: Message::Promise(promise),
-                },
-                out,
-            );
+            let (to, message) = (from, Message::Promise(promise));
+            if self.config.rules.sync_before_promise {
+                self.claim(Claim::Send { to, message }, out);
+            } else {
+                out.send(to, message);
+            }
         }
     }
 
@@ -242,13 +241,15 @@ impl Replica {
         let chosen_upto = self.learner.chosen_upto();
         for write in writes {
             match write {
-                Write::Promised(ballot) => acceptor.recover_promised(ballot),
+                Write::Promised(ballot) if self.config.rules.promise_survives_restart => {
+                    acceptor.recover_promised(ballot);
+                }
                 Write::Accepted { slot, ballot, entry } if slot > chosen_upto => {
                     acceptor.recover_accepted(slot, ballot, entry);
                 }
                 // Of a slot that is known as chosen only the promise that came with it matters.
                 Write::Accepted { ballot, .. } => acceptor.recover_promised(ballot),
-                Write::Used(_) | Write::Learned { .. } | Write::ChosenUpto(_) => {}
+                Write::Promised(_) | Write::Used(_) | Write::Learned { .. } | Write::ChosenUpto(_) => {}
             }
         }
         if more {
