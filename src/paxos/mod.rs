@@ -20,6 +20,7 @@ pub mod learner;
 pub mod membership;
 pub mod message;
 pub mod outbox;
+pub mod promises;
 pub mod proposer;
 pub mod replica;
 pub mod rounds;

@@ -10,6 +10,9 @@
 //!
 //! Not here: durability, time, elections (election.rs), who asked for an entry.
 
+pub use super::promises::Found;
+
+use super::promises::Promises;
 use super::{Ballot, Entry, LogTime, Membership, NodeId, Slot, VoterSet, message};
 use crate::rules::Rules;
 use crate::time::Time;
@@ -28,23 +31,7 @@ pub struct Phase1 {
     pub is_durable: bool,
     /// When PREPARE is sent again to those whose promise is not whole.
     pub resend_at: Time,
-    parts: BTreeMap<NodeId, Vec<message::Promise>>,
-    whole: VoterSet,
-}
-
-/// What phase 1 found.
-#[derive(Debug, Default)]
-pub struct Found {
-    /// The highest `chosen_upto` among the promises, and who can hand it out.
-    pub mark: Slot,
-    /// See `mark`.
-    pub mark_of: Option<NodeId>,
-    /// The highest log time.
-    pub log_time: LogTime,
-    /// Known as chosen beyond somebody's hole.
-    pub chosen: BTreeMap<Slot, Entry>,
-    /// The highest-ballot acceptance of each slot listed.
-    pub accepted: BTreeMap<Slot, (Ballot, Entry)>,
+    promises: Promises,
 }
 
 impl Phase1 {
@@ -56,45 +43,20 @@ impl Phase1 {
             from_slot,
             is_durable: false,
             resend_at,
-            parts: BTreeMap::new(),
-            whole: VoterSet::EMPTY,
+            promises: Promises::new(from_slot),
         }
     }
 
-    /// Takes one part of a promise. True if the promises of a quorum are whole now.
-    ///
-    /// A promise is one moment of one acceptor: its parts follow each other without a hole, in one attempt. Which attempt
-    /// it was does not matter: the ballot is the same, and over a slow link answers come behind the next question.
+    /// Takes one part of a promise. True if the promises of a quorum are whole now. Which attempt a part answers does not
+    /// matter: the ballot is the same, and over a slow link answers come behind the next question.
     pub fn add(&mut self, members: &Membership, from: NodeId, part: message::Promise) -> bool {
         let is_ours = part.ballot == self.ballot && (1..=self.attempt).contains(&part.attempt);
-        if !is_ours || !members.contains(from) || members.has(self.whole, from) {
-            return false;
-        }
-        let parts = self.parts.entry(from).or_default();
-        if part.first == self.from_slot {
-            parts.clear();
-        }
-        let follows = parts.last().map_or(part.first == self.from_slot, |before| {
-            (before.attempt, before.last.next()) == (part.attempt, part.first)
-        });
-        if !follows {
-            return false; // a part before it was lost: the next attempt brings all again
-        }
-        let is_last = part.is_last;
-        parts.push(part);
-        if is_last {
-            members.add(&mut self.whole, from);
-        }
-        members.is_quorum(self.from_slot, self.whole)
+        is_ours && self.promises.add(members, from, part) && members.is_quorum(self.from_slot, self.promises.whole_of())
     }
 
     /// Who has not answered whole yet.
     pub fn missing<'a>(&'a self, members: &'a Membership) -> impl Iterator<Item = NodeId> + 'a {
-        members
-            .voters()
-            .iter()
-            .copied()
-            .filter(|node| !members.has(self.whole, *node))
+        self.promises.missing(members)
     }
 
     /// Asks anew those who are missing: their parts of different attempts are not mixed (`rules.md` 5).
@@ -104,67 +66,22 @@ impl Phase1 {
 
     /// Drops what a forgotten life of `node` promised.
     pub fn forget(&mut self, members: &Membership, node: NodeId) {
-        members.remove(&mut self.whole, node);
-        self.parts.remove(&node);
+        self.promises.forget(members, node);
     }
 
     /// Who has promised, whole.
     pub fn promised_by(&self) -> VoterSet {
-        self.whole
+        self.promises.whole_of()
     }
 
     /// Whether the whole promise of `node` shows that it accepted `slot` at `ballot`, or knows what was chosen there.
     pub fn remembers(&self, node: NodeId, ballot: Ballot, slot: Slot) -> bool {
-        let parts = self.parts.get(&node).map(Vec::as_slice).unwrap_or_default();
-        let reported = parts
-            .iter()
-            .flat_map(|part| &part.accepted)
-            .find(|accepted| accepted.slot == slot);
-        slot < self.from_slot
-            || parts.iter().any(|part| slot <= part.chosen_upto)
-            || reported.is_some_and(|accepted| accepted.chosen || accepted.ballot >= ballot)
+        self.promises.show(node, ballot, slot)
     }
 
     /// R2: joins the whole promises by the highest-ballot rule.
     pub fn found(&self, members: &Membership, rules: Rules) -> Found {
-        let mut found = Found::default();
-        for (node, parts) in self.parts.iter().filter(|(node, _)| members.has(self.whole, **node)) {
-            for part in parts {
-                found.log_time = found.log_time.max(part.log_time);
-                if part.chosen_upto > found.mark {
-                    (found.mark, found.mark_of) = (part.chosen_upto, Some(*node));
-                }
-                part.accepted.iter().for_each(|accepted| found.add(accepted, rules));
-            }
-        }
-        found
-    }
-}
-
-impl Found {
-    fn add(&mut self, reported: &message::AcceptedEntry, rules: Rules) {
-        let message::AcceptedEntry {
-            slot,
-            ballot,
-            chosen,
-            entry,
-        } = reported;
-        if *chosen {
-            self.chosen.insert(*slot, entry.clone());
-            return;
-        }
-        let known = self.accepted.get(slot);
-        if known.is_none_or(|(highest, _)| rules.highest_ballot_wins && ballot > highest) {
-            self.accepted.insert(*slot, (*ballot, entry.clone()));
-        }
-    }
-
-    /// The highest slot that any promise spoke of.
-    pub fn highest(&self) -> Slot {
-        let last = |slot: Option<&Slot>| slot.copied().unwrap_or(Slot::ZERO);
-        self.mark
-            .max(last(self.chosen.keys().next_back()))
-            .max(last(self.accepted.keys().next_back()))
+        self.promises.found(members, rules)
     }
 }
 
