@@ -6,7 +6,7 @@
 #   make build                          target/release/synodd and target/release/synod
 #   make run-workload [WORKLOAD=...]    a workload script against the cluster of run-cluster
 #   make bench                          put, get and mixed at 1, 16, 64 and 256 clients, on a fresh cluster
-#   make torture [DURATION=60s] [SEED=n]   five real nodes under load and every fault; nothing may be lost
+#   make chaos [DURATION=30s]           five nodes under load, killed and failing at random; nothing may be lost
 #   make sim [DURATION=60s] [SEED=n]    simulated clusters under faults: fresh seeds for so long, or one seed again
 #   make soak [SEEDS=2000]              the random worlds for longer
 #   make scripts                        record the golden scripts anew; read the diff before you commit it
@@ -21,7 +21,7 @@ CARGO ?= cargo
 SYNOD = target/release/synod
 
 .DEFAULT_GOAL := help
-.PHONY: help build run-cluster run-workload bench torture test soak sim lint scripts clean-data clean
+.PHONY: help build run-cluster run-workload bench chaos test soak sim lint scripts clean-data clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -38,8 +38,8 @@ run-workload: build
 bench: build
 	benches/matrix.sh
 
-torture: build
-	$(SYNOD) cluster --nodes 5 --torture $(or $(DURATION),60s) $(if $(SEED),--seed $(SEED))
+chaos: build
+	$(SYNOD) cluster --nodes 5 --chaos $(or $(DURATION),30s)
 
 test:
 	$(CARGO) test --locked

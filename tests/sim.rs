@@ -1,7 +1,8 @@
 //! A fixed handful of simulated clusters under all faults, and a few that nobody ran before. `make sim` runs more.
 
-use synod::sim::world::Options;
-use synod::sim::{self, Fault, FaultSet, Report, Transcript};
+use synod::rules::Rules;
+use synod::sim::shrink::{Budget, shrink};
+use synod::sim::{self, Fault, FaultSet, Options, Report, Transcript};
 
 fn run(options: &Options) -> Report {
     let seed = options.seed;
@@ -51,6 +52,44 @@ fn without_faults_nothing_is_lost_unknown_or_late() {
         assert!(
             Fault::ALL.into_iter().all(|fault| report.counts.of(fault) == 0),
             "seed {seed}"
+        );
+    }
+}
+
+#[test]
+fn a_broken_rule_is_found_and_made_small_in_the_same_way_each_time() {
+    for name in ["majority", "promise-survives-restart"] {
+        let rules = Rules::KEPT.without(name).expect("a rule's name");
+        let mut worlds = (1..60).map(|seed| Options {
+            rules,
+            ..Options::new(seed)
+        });
+        let failed = worlds
+            .find(|options| sim::attempt(options, &Transcript::default()).is_err())
+            .unwrap_or_else(|| panic!("nobody notices that {name} is broken"));
+        let found = sim::attempt(&failed, &Transcript::default()).expect_err("it failed");
+        let budget = Budget {
+            runs: 300,
+            ..Budget::default()
+        };
+        let shrunk = || shrink(&failed, budget, &mut |_| ()).expect("it fails again");
+        let smallest = shrunk();
+        eprintln!("{name}: {}", smallest.options.command());
+        let (violation, happened) = (&smallest.violation, smallest.transcript.happened());
+        assert_eq!(violation.rule, found.rule, "{name}");
+        assert!(
+            smallest.nodes <= 3 && happened.faults.len() <= 6,
+            "{name}: {}",
+            smallest.story()
+        );
+        assert!(happened.ops.len() <= 6, "{name}: {}", smallest.story());
+
+        let replayed = sim::attempt(&smallest.options, &Transcript::default()).expect_err("it fails");
+        assert_eq!(&replayed, violation, "{name}");
+        let again = shrunk();
+        assert_eq!(
+            (again.options.command(), again.mermaid()),
+            (smallest.options.command(), smallest.mermaid())
         );
     }
 }

@@ -79,7 +79,6 @@ pub(super) fn run(global: &Global, args: &ClusterArgs, file: &Path) -> io::Resul
             super::complain(&error.to_string());
             return Ok(match error {
                 ClusterError::PortTaken { .. } | ClusterError::CannotRun { .. } => exit::USAGE,
-                ClusterError::Interrupted => exit::INTERRUPTED,
                 ClusterError::Ended { .. } | ClusterError::NoLeader | ClusterError::Io(_) => exit::UNREACHABLE,
             });
         }
@@ -89,9 +88,9 @@ pub(super) fn run(global: &Global, args: &ClusterArgs, file: &Path) -> io::Resul
     let mut processes = Processes { cluster, log };
     let flags = load::RunFlags {
         seed: args.seed,
-        history: args.history.clone(),
-        check: args.check,
-        check_time: args.check_time,
+        history: None,
+        check: false,
+        check_time: Duration::from_secs(60),
     };
     let code = load::run_program(&global, program, &flags, Some(&mut processes));
     let Processes { cluster, log } = &mut processes;

@@ -1,18 +1,23 @@
 //! `synod sim`: simulated clusters under faults, seed by seed; exit code 0 if all held, 1 if one did not.
 //!
 //! A seed is named before it runs, with the command that replays it; behind it stands the digest over all its events. A
-//! seed that fails is run once more, with its last lines kept, and those are shown.
+//! seed that fails is made small, and the smallest run is shown as a transcript, with the command that replays it.
 
 use super::{complain, exit};
+use crate::rules::{Rules, UnknownRule};
+use crate::sim::options::{OpId, Options, parse_list};
 use crate::sim::report::Counts;
-use crate::sim::world::Options;
-use crate::sim::{self, Fault, FaultSet, Report, Transcript};
+use crate::sim::shrink::{Budget, Smallest, shrink};
+use crate::sim::{self, Fault, FaultSet, Report, Transcript, Violation};
 use crate::units::parse_positive_duration;
 use clap::Args;
+use std::collections::BTreeSet;
+use std::fs;
 use std::io;
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::Mutex;
+use std::panic;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Run simulated clusters under faults: the same code, with simulated time, network and disks
@@ -39,18 +44,45 @@ pub struct SimArgs {
     /// Kinds of faults that may not happen
     #[arg(long, value_delimiter = ',', value_parser = Fault::named)]
     pub without: Vec<Fault>,
+    /// Kinds of faults that stay in the plan of a seed and do not happen
+    #[arg(long, value_delimiter = ',', value_parser = Fault::named)]
+    pub mute: Vec<Fault>,
+    /// Of the faults that a seed planned, only these, by number, or "none"
+    #[arg(long, value_name = "NUMBERS", value_parser = parse_list::<u32>, requires = "seed")]
+    pub keep_faults: Option<BTreeSet<u32>>,
+    /// Of the operations of clients, only these, as client.lane.number, or "none"
+    #[arg(long, value_name = "OPERATIONS", value_parser = parse_list::<OpId>, requires = "seed")]
+    pub keep_ops: Option<BTreeSet<OpId>>,
+    /// Rules that the nodes break: the simulator should notice (names: docs/lessons.md)
+    #[arg(long = "break", value_name = "RULES", value_delimiter = ',', value_parser = a_rule)]
+    pub broken: Vec<String>,
     /// Nodes of each cluster; drawn if not said
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=9))]
     pub nodes: Option<u16>,
+    /// At most so many clients
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub clients: Option<u16>,
+    /// At most so many operations of a client at a time
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub lanes: Option<u16>,
     /// How long faults happen in each run, in simulated time
     #[arg(long, default_value = "30s", value_parser = parse_positive_duration)]
     pub storm: Duration,
-    /// Lines of what happened to show behind a failure
+    /// Lines of what happened to show behind a failure that is not made small
     #[arg(long, default_value_t = 200)]
     pub transcript: usize,
     /// Show the transcript of a run that held, too
     #[arg(long)]
     pub tell: bool,
+    /// Do not make a failure small
+    #[arg(long)]
+    pub no_shrink: bool,
+    /// Runs that may be made to make a failure small
+    #[arg(long, default_value_t = 1_000)]
+    pub shrink_runs: u32,
+    /// Write a Mermaid diagram of the end of the smallest failing run into this file
+    #[arg(long, value_name = "FILE")]
+    pub mermaid: Option<PathBuf>,
 }
 
 /// What all threads share.
@@ -99,7 +131,7 @@ pub fn run(args: &SimArgs) -> io::Result<u8> {
             scope.spawn(|| work(args, &row, || until.is_some_and(|until| begun.elapsed() >= until)));
         }
     });
-    let sum = row.sum.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let sum = row.sum.into_inner().unwrap_or_else(PoisonError::into_inner);
     if is_row {
         sum.print(begun.elapsed(), jobs.max(1));
     }
@@ -120,12 +152,12 @@ fn work(args: &SimArgs, row: &Row, is_late: impl Fn() -> bool) {
         }
         let seed = row.next.fetch_add(1, Ordering::Relaxed);
         let options = args.options(seed);
-        let replay = args.replay(seed);
+        let replay = replay(&options);
         println!("seed {seed}: {replay}");
-        let lines = if args.tell { args.transcript } else { 0 };
-        match attempt(&options, lines) {
-            Ok((report, lines)) => {
-                lines.iter().for_each(|line| println!("{line}"));
+        let transcript = Transcript::of_last(if args.tell { args.transcript } else { 0 });
+        match sim::attempt(&options, &transcript) {
+            Ok(report) => {
+                transcript.lines().iter().for_each(|line| println!("{line}"));
                 let digest = report.digest;
                 if args.seed.is_some() {
                     print!("{}", report.counts);
@@ -134,48 +166,69 @@ fn work(args: &SimArgs, row: &Row, is_late: impl Fn() -> bool) {
                 } else {
                     println!("seed {seed}: {}\ndigest {digest:016x}", one_line(&report));
                 }
-                let mut sum = row.sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut sum = row.sum.lock().unwrap_or_else(PoisonError::into_inner);
                 sum.add(&report);
             }
-            Err(_) => {
-                row.has_failed.store(true, Ordering::Relaxed);
-                tell_failure(&options, args.transcript, &replay);
+            Err(violation) => {
+                // One failure is told; threads that find another one meanwhile leave it at that.
+                if !row.has_failed.swap(true, Ordering::Relaxed) {
+                    tell_failure(args, &options, &violation, &replay);
+                }
             }
         }
     }
 }
 
-/// Runs a seed; a panic of the code under test is a failure like any other.
-fn attempt(options: &Options, lines: usize) -> Result<(Report, Vec<String>), (String, Vec<String>)> {
-    let transcript = Transcript::of_last(lines);
-    let run = panic::catch_unwind(AssertUnwindSafe(|| sim::run(options, &transcript)));
-    match run {
-        Ok(Ok(report)) => Ok((report, transcript.lines())),
-        Ok(Err(violation)) => Err((violation.to_string(), transcript.lines())),
-        Err(panicked) => Err((words_of(panicked.as_ref()), transcript.lines())),
+fn tell_failure(args: &SimArgs, options: &Options, violation: &Violation, replay: &str) {
+    let seed = options.seed;
+    println!("seed {seed} FAILED: {violation}");
+    println!("seed {seed}: {replay}");
+    // The same panic many times over helps nobody.
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    if args.no_shrink {
+        tell_again(options, args.transcript);
+    } else {
+        make_small(args, options);
     }
-}
-
-fn words_of(panicked: &(dyn std::any::Any + Send)) -> String {
-    let words = panicked
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panicked.downcast_ref::<&str>().copied());
-    format!("panic: {}", words.unwrap_or("without words"))
+    panic::set_hook(hook);
 }
 
 /// Runs a failed seed once more and shows its last lines.
-fn tell_failure(options: &Options, lines: usize, replay: &str) {
-    let seed = options.seed;
-    match attempt(options, lines) {
-        Ok(_) => complain(&format!(
-            "seed {seed} failed, and does not fail again: that is a defect of the simulator"
-        )),
-        Err((words, lines)) => {
-            lines.iter().for_each(|line| println!("{line}"));
-            println!("seed {seed} FAILED: {words}");
-            println!("seed {seed}: {replay}");
-        }
+fn tell_again(options: &Options, lines: usize) {
+    let transcript = Transcript::of_last(lines);
+    if sim::attempt(options, &transcript).is_ok() {
+        return complain_of_chance(options.seed);
+    }
+    transcript.lines().iter().for_each(|line| println!("{line}"));
+}
+
+fn complain_of_chance(seed: u64) {
+    complain(&format!(
+        "seed {seed} failed, and does not fail again: that is a defect of the simulator"
+    ));
+}
+
+/// Shows the smallest run that fails by the same rule.
+fn make_small(args: &SimArgs, options: &Options) {
+    let budget = Budget {
+        runs: args.shrink_runs,
+        ..Budget::default()
+    };
+    let Some(smallest) = shrink(options, budget, &mut |line| println!("shrinks, {line}")) else {
+        return complain_of_chance(options.seed);
+    };
+    println!("\nthe smallest run that fails by the same rule: {}", smallest.story());
+    println!("to run it again: {}", smallest.options.command());
+    if let Some(path) = &args.mermaid {
+        write_diagram(path, &smallest);
+    }
+}
+
+fn write_diagram(path: &Path, smallest: &Smallest) {
+    match fs::write(path, smallest.mermaid()) {
+        Ok(()) => println!("its diagram: {}", path.display()),
+        Err(error) => complain(&format!("cannot write {}: {error}", path.display())),
     }
 }
 
@@ -210,30 +263,34 @@ impl SimArgs {
             faults,
             storm: self.storm,
             nodes: self.nodes.map(usize::from),
+            clients: self.clients.map(usize::from),
+            lanes: self.lanes.map(usize::from),
+            mute: self.mute.iter().fold(FaultSet::NONE, |set, fault| set.with(*fault)),
+            keep_faults: self.keep_faults.clone(),
+            keep_ops: self.keep_ops.clone(),
+            rules: self.rules(),
             ..Options::new(seed)
         }
     }
 
-    /// The command that runs a seed again.
-    fn replay(&self, seed: u64) -> String {
-        let mut flags = String::new();
-        let names = |faults: &[Fault]| faults.iter().map(|fault| fault.name()).collect::<Vec<_>>().join(",");
-        if !self.only.is_empty() {
-            flags += &format!(" --only {}", names(&self.only));
-        }
-        if !self.without.is_empty() {
-            flags += &format!(" --without {}", names(&self.without));
-        }
-        if let Some(nodes) = self.nodes {
-            flags += &format!(" --nodes {nodes}");
-        }
-        if self.storm != Duration::from_secs(30) {
-            flags += &format!(" --storm {}", crate::units::format_duration(self.storm));
-        }
-        match flags.trim() {
-            "" => format!("make sim SEED={seed}"),
-            flags => format!("make sim SEED={seed} FLAGS=\"{flags}\""),
-        }
+    fn rules(&self) -> Rules {
+        let broken = self.broken.iter().map(String::as_str);
+        broken
+            .into_iter()
+            .fold(Rules::KEPT, |rules, name| rules.without(name).unwrap_or(rules)) // all were checked
+    }
+}
+
+fn a_rule(name: &str) -> Result<String, UnknownRule> {
+    Rules::KEPT.without(name).map(|_| name.into())
+}
+
+/// The command that runs a seed again.
+fn replay(options: &Options) -> String {
+    let seed = options.seed;
+    match options.flags() {
+        flags if flags.is_empty() => format!("make sim SEED={seed}"),
+        flags => format!("make sim SEED={seed} FLAGS=\"{flags}\""),
     }
 }
 
@@ -273,5 +330,50 @@ impl Sum {
             operations as f64 / simulated.max(0.001),
             simulated / seconds
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: SimArgs,
+    }
+
+    #[test]
+    fn the_flags_of_a_smallest_run_make_the_same_run() {
+        let kinds = [Fault::Loss, Fault::PowerCut].into_iter();
+        let some = kinds.clone().fold(FaultSet::NONE, FaultSet::with);
+        let worlds = [
+            Options::new(7),
+            Options {
+                faults: FaultSet::NONE,
+                keep_faults: Some(BTreeSet::new()),
+                keep_ops: Some(BTreeSet::new()),
+                ..Options::new(8)
+            },
+            Options {
+                faults: some,
+                storm: Duration::from_millis(1_234),
+                nodes: Some(3),
+                clients: Some(2),
+                lanes: Some(1),
+                mute: FaultSet::NONE.with(Fault::Loss),
+                keep_faults: Some([3, 17].into()),
+                keep_ops: Some(["0.1.7", "1.0.0"].map(|id| id.parse().expect("an id")).into()),
+                rules: Rules::KEPT.without("majority").expect("a rule"),
+                ..Options::new(u64::MAX)
+            },
+        ];
+        for options in worlds {
+            let command = options.command();
+            let words = command.split_whitespace().skip(1); // without "synod"
+            let parsed = Command::parse_from(words).args;
+            assert_eq!(parsed.options(parsed.seed.expect("a seed")), options, "{command}");
+        }
     }
 }

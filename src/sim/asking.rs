@@ -1,10 +1,11 @@
 //! Clients in the world: what they ask, what they are told, how they die, and what of theirs arrives late.
 
-use super::door::Arrival;
+use super::door::{self, Arrival};
 use super::faults::Fault;
 use super::network::End;
 use super::queue::Event;
 use super::report::{Counts, Violation};
+use super::words;
 use super::world::World;
 use crate::client::End as OperationEnd;
 use crate::client::machine::{Effect, Input as ClientInput};
@@ -32,21 +33,34 @@ pub(super) struct OldWrite {
 impl World {
     pub(super) fn begin_lanes(&mut self, client: usize) {
         for lane in 0..self.clients[client].lanes.len() {
-            let pause = self.clients[client].pause();
-            let life = self.clients[client].life;
-            self.queue.push(self.now + pause, Event::Submit { client, life, lane });
+            self.submit_later(client, lane);
         }
+    }
+
+    fn submit_later(&mut self, client: usize, lane: usize) {
+        let pause = self.clients[client].pause(lane);
+        let life = self.clients[client].life;
+        self.queue.push(self.now + pause, Event::Submit { client, life, lane });
     }
 
     pub(super) fn submit(&mut self, client: usize, lane: usize) -> Result<(), Violation> {
         let Some(patience) = self.may_submit(client, lane) else {
             return Ok(());
         };
+        let id = self.clients[client].next_id(lane);
+        if patience.is_none() && !self.options.keeps_op(id) {
+            self.clients[client].leave_out(lane);
+            self.submit_later(client, lane);
+            return Ok(());
+        }
+        self.shared.transcript.began(id);
         let (op, input) = self.clients[client].next(lane, self.now, patience);
         let place = self.place(client, lane);
         let recorded = self.recorder.invoke(place, &op, self.now);
         recorded.map_err(|error| unrecorded(&error))?;
-        self.tell(|| format!("client {client}.{lane} asks: {op:?}"));
+        self.tell_of(End::Client(client), || {
+            format!("begins operation {id}: {}", words::asked(&op))
+        });
         self.client_input(client, input)
     }
 
@@ -59,9 +73,6 @@ impl World {
     pub(super) fn client_input(&mut self, client: usize, input: ClientInput) -> Result<(), Violation> {
         let effects = self.clients[client].step(self.now, input);
         for effect in effects {
-            if !matches!(effect, Effect::Finished { .. }) {
-                self.tell(|| format!("client {client}: {effect:?}"));
-            }
             match effect {
                 Effect::Connect { endpoint } => {
                     let connection = self.shared.numbers.get() + 1;
@@ -120,7 +131,9 @@ impl World {
         if let (OperationEnd::Unknown(_), Some(op)) = (end, op) {
             self.stays_unknown(client, &op);
         }
-        self.tell(|| format!("client {client}.{lane} has: {end:?}"));
+        self.tell_of(End::Client(client), || {
+            format!("is told on lane {lane}: {}", words::end(end))
+        });
         let (cause, why) = end
             .failure()
             .map_or(("", String::new()), |failure| (failure.cause.name(), String::new()));
@@ -132,9 +145,7 @@ impl World {
         *count(&mut self.shared.counts.borrow_mut()) += 1;
         self.record_end(client, lane, &ended)?;
         self.judge_last(client, lane, end)?;
-        let pause = self.clients[client].pause();
-        let life = self.clients[client].life;
-        self.queue.push(self.now + pause, Event::Submit { client, life, lane });
+        self.submit_later(client, lane);
         Ok(())
     }
 
@@ -159,7 +170,7 @@ impl World {
 
     /// A client's process dies; another takes its place.
     pub(super) fn end_client(&mut self, client: usize) -> Result<(), Violation> {
-        self.tell(|| format!("client {client} dies"));
+        self.tell_of(End::Client(client), || "dies, and another takes its place".into());
         let (cause, why) = ("died", String::new());
         for lane in 0..self.clients[client].lanes.len() {
             if let Some(op) = self.clients[client].lanes[lane].clone() {
@@ -181,9 +192,9 @@ impl World {
 
     /// A late copy of a write arrives, on a connection whose answers nobody reads.
     pub(super) fn on_ghost(&mut self, node: usize, bytes: Bytes) -> Result<(), Violation> {
-        let Some(life) = &mut self.nodes[node].life else {
+        if !self.nodes[node].is_up() {
             return Ok(());
-        };
+        }
         let connection = self.shared.numbers.get() + 1;
         self.shared.numbers.set(connection);
         let hello = Hello {
@@ -193,6 +204,11 @@ impl World {
             kind: HelloKind::Client,
             cluster_name: String::new(),
             cluster_id: 0,
+        };
+        let copied = words::frame(&door::decode(bytes.clone()).1).unwrap_or_default();
+        self.tell(|| format!("an old copy arrives at {}: {copied}", End::Node(node)));
+        let Some(life) = &mut self.nodes[node].life else {
+            return Ok(());
         };
         life.door.arrive(Arrival::Accepted(connection));
         let hello = frame::encode_to_bytes(&Frame::Hello(hello), 0);

@@ -15,6 +15,7 @@
 //! Not here: whether the answers of all clients fit together, and whether anything happens at all (`finale`).
 
 use super::report::Violation;
+use super::words;
 use crate::kv::state::State;
 use crate::kv::{Command, Done, SessionRef};
 use crate::machine::{Machine, Note};
@@ -42,6 +43,8 @@ pub struct Checks {
     /// Whether somebody's directory was lost, or rots: then a node may be called forgetful.
     pub has_lost_memory: bool,
     found: Option<Violation>,
+    /// What a transcript should know, if there is one: whose it is, and what.
+    news: Option<Vec<(Option<NodeId>, String)>>,
 }
 
 /// What one node's disk is known to hold.
@@ -93,7 +96,24 @@ impl Checks {
             done: BTreeMap::new(),
             has_lost_memory: false,
             found: None,
+            news: None,
         }
+    }
+
+    /// From now on what is chosen and applied is kept to be told.
+    pub fn tells(mut self, is_on: bool) -> Checks {
+        self.news = is_on.then(Vec::new);
+        self
+    }
+
+    /// What is to be told since the last call.
+    pub fn take_news(&mut self) -> Vec<(Option<NodeId>, String)> {
+        self.news.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// What a node has handed to its disk since its last sync.
+    pub fn appended(&self, node: NodeId) -> &[Record] {
+        &self.disks[usize::from(node.0) - 1].appended
     }
 
     /// Keeps the first violation.
@@ -215,6 +235,10 @@ impl Checks {
             Err(error) => return broken("chosen", format!("slot {slot}: {entry} cannot be read: {error}")),
         };
         books.chosen = Some((ballot, entry.clone()));
+        if let Some(news) = &mut self.news {
+            let words = format!("slot {slot} is chosen at ballot {ballot}: {}", words::entry(entry));
+            news.push((None, words));
+        }
         while self
             .slot(self.chosen_upto.next())
             .is_some_and(|books| books.chosen.is_some())
@@ -502,6 +526,9 @@ impl Checks {
         looked.chosen_upto = upto;
         if std::mem::replace(&mut looked.applied, applied) != applied {
             self.has_applied(node, applied, digest)?;
+            if let Some(news) = &mut self.news {
+                news.push((Some(node), format!("has applied all up to slot {applied}")));
+            }
         }
         Ok(())
     }

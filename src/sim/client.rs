@@ -1,8 +1,11 @@
 //! One simulated client: the client's own machine, with some operations at a time, drawn from its seed.
 //!
 //! Each of its places ("lanes") does one operation after the other, with a pause between. What they were answered becomes
-//! the history that is checked at the end.
+//! the history that is checked at the end. Every operation draws from a stream of its own, so that one can be left out
+//! without a change to what the others are.
 
+use super::chance::{Chance, Stream};
+use super::options::OpId;
 use crate::client::machine::{ClientMachine, Effect, Input};
 use crate::client::{End, Options};
 use crate::kv::{Answer, Expect, Op};
@@ -47,8 +50,9 @@ pub struct SimClient {
     pub last_done: Vec<u32>,
     name: usize,
     mix: Mix,
-    rng: Rng,
-    values: u64,
+    chance: Chance,
+    /// Operations that each lane has come to, whether it began them or left them out.
+    numbers: Vec<u32>,
     tokens: u64,
     /// The value seen last of each key: what a cas expects.
     seen: BTreeMap<u64, Bytes>,
@@ -56,9 +60,9 @@ pub struct SimClient {
 
 impl SimClient {
     /// A client that has done nothing yet.
-    pub fn new(name: usize, lanes: usize, nodes: usize, mix: Mix, mut rng: Rng) -> SimClient {
+    pub fn new(name: usize, lanes: usize, nodes: usize, mix: Mix, chance: Chance) -> SimClient {
         SimClient {
-            machine: machine(nodes, &mut rng),
+            machine: machine(nodes, &mut chance.stream(Stream::Client, name as u64, 0)),
             connections: BTreeMap::new(),
             life: 0,
             wake_at: None,
@@ -66,8 +70,8 @@ impl SimClient {
             last_done: vec![0; lanes],
             name,
             mix,
-            rng,
-            values: 0,
+            chance,
+            numbers: vec![0; lanes],
             tokens: 0,
             seen: BTreeMap::new(),
         }
@@ -75,10 +79,11 @@ impl SimClient {
 
     /// It dies, and another one takes its place, under another session, and knowing nothing.
     pub fn die(&mut self, nodes: usize) {
-        self.machine = machine(nodes, &mut self.rng);
+        self.life += 1;
+        let mut rng = self.chance.stream(Stream::Client, self.name as u64, self.life.into());
+        self.machine = machine(nodes, &mut rng);
         self.connections.clear();
         self.lanes.fill(None);
-        self.life += 1;
         self.wake_at = None;
     }
 
@@ -98,15 +103,39 @@ impl SimClient {
         number.expect("every address in a simulated world is n and the node's id") - 1
     }
 
-    /// How long a lane pauses.
-    pub fn pause(&mut self) -> Duration {
-        Duration::from_micros(self.rng.u64(0..=self.mix.pause_us))
+    /// How long a lane pauses before the operation that is its next.
+    pub fn pause(&self, lane: usize) -> Duration {
+        let mut rng = self.stream(self.next_id(lane));
+        Duration::from_micros(rng.u64(0..=self.mix.pause_us))
+    }
+
+    /// The operation that is the next of a lane.
+    pub fn next_id(&self, lane: usize) -> OpId {
+        OpId {
+            client: self.name as u32,
+            lane: lane as u32,
+            number: self.numbers[lane],
+        }
+    }
+
+    /// A lane leaves out its next operation.
+    pub fn leave_out(&mut self, lane: usize) {
+        self.numbers[lane] += 1;
+    }
+
+    fn stream(&self, id: OpId) -> Rng {
+        let lane = u64::from(id.client) << LANE_BITS | u64::from(id.lane);
+        self.chance.stream(Stream::Operation, lane, id.number.into())
     }
 
     /// The next operation of a lane: what to submit. `patience`: how long it may take, if that is not to be drawn.
     pub fn next(&mut self, lane: usize, now: Time, patience: Option<Duration>) -> (RequestOp, Input) {
-        let drawn = Duration::from_millis(self.rng.u64(100..=self.mix.deadline_ms));
-        let op = self.draw();
+        let id = self.next_id(lane);
+        let mut rng = self.stream(id);
+        rng.u64(..); // the pause before it
+        let drawn = Duration::from_millis(rng.u64(100..=self.mix.deadline_ms));
+        let op = self.draw(id, &mut rng);
+        self.numbers[lane] += 1;
         self.tokens += 1;
         let token = self.tokens << LANE_BITS | lane as u64;
         self.lanes[lane] = Some(op.clone());
@@ -126,7 +155,7 @@ impl SimClient {
         if let End::Done(Served::Done(done)) = end
             && let Answer::Found(found) | Answer::CasFailed { current: Some(found) } = &done.answer
         {
-            let key = self.rng.u64(0..self.mix.keys); // now and then the right one
+            let key = (token >> LANE_BITS) % self.mix.keys; // now and then the right one
             self.seen.insert(key, found.value.clone());
         }
         (lane, op)
@@ -139,11 +168,11 @@ impl SimClient {
         effects
     }
 
-    fn draw(&mut self) -> RequestOp {
-        let number = self.rng.u64(0..self.mix.keys);
+    fn draw(&mut self, id: OpId, rng: &mut Rng) -> RequestOp {
+        let number = rng.u64(0..self.mix.keys);
         let key = Bytes::from(format!("k{number}"));
-        let want_previous = self.rng.u8(0..4) == 0;
-        let mut chance = self.rng.u32(0..self.mix.weights.iter().sum());
+        let want_previous = rng.u8(0..4) == 0;
+        let mut chance = rng.u32(0..self.mix.weights.iter().sum());
         let kind = self
             .mix
             .weights
@@ -159,8 +188,8 @@ impl SimClient {
             Some(0) | None => RequestOp::Get { key },
             Some(1) => RequestOp::Write(Op::Put {
                 key,
-                value: self.value(number),
-                if_absent: self.rng.u8(0..8) == 0,
+                value: self.value(id, number, rng),
+                if_absent: rng.u8(0..8) == 0,
                 want_previous,
             }),
             Some(2) => RequestOp::Write(Op::Del { key, want_previous }),
@@ -169,7 +198,7 @@ impl SimClient {
                 RequestOp::Write(Op::Cas {
                     key,
                     expect: Expect::Value(expect),
-                    value: self.value(number),
+                    value: self.value(id, number, rng),
                     want_previous,
                 })
             }
@@ -177,10 +206,9 @@ impl SimClient {
     }
 
     /// A value that nobody else ever writes.
-    fn value(&mut self, key: u64) -> Bytes {
-        self.values += 1;
-        let padding = "+".repeat(self.rng.usize(0..=self.mix.padding));
-        let value = Bytes::from(format!("{}.{}{padding}", self.name, self.values));
+    fn value(&mut self, id: OpId, key: u64, rng: &mut Rng) -> Bytes {
+        let padding = "+".repeat(rng.usize(0..=self.mix.padding));
+        let value = Bytes::from(format!("{id}{padding}"));
         self.seen.insert(key, value.clone());
         value
     }

@@ -7,7 +7,10 @@
 
 use super::checks::Checks;
 use super::clock::Clock;
-use super::report::{Counts, Transcript, Violation};
+use super::network::End;
+use super::report::{Counts, Violation};
+use super::transcript::{Scene, Transcript};
+use super::words;
 use crate::kv::SessionRef;
 use crate::machine::{Input, Machine, Note, RequestId};
 use crate::node::door::Door;
@@ -83,6 +86,18 @@ pub struct Shared {
     pub counts: Rc<RefCell<Counts>>,
     /// What is said.
     pub transcript: Transcript,
+}
+
+impl Shared {
+    /// Tells what the judge has seen to be chosen and applied.
+    pub fn tell_news(&self, now: Time) {
+        for (node, words) in self.checks.borrow_mut().take_news() {
+            match node {
+                Some(node) => self.transcript.detail(now, End::of(node), || Some(words)),
+                None => self.transcript.tell(now, || Scene::Event { whose: None, words }),
+            }
+        }
+    }
 }
 
 /// The door of one life of one node.
@@ -345,7 +360,16 @@ impl SimDoor {
 
     fn note(&mut self, note: &Note) {
         let (now, node) = (self.now, self.node);
-        self.shared.transcript.tell(now, || format!("{node} {note}"));
+        self.shared.transcript.tell(now, || match words::note(note) {
+            (words, true) => Scene::Event {
+                whose: Some(End::of(node)),
+                words,
+            },
+            (words, false) => Scene::Detail {
+                whose: End::of(node),
+                words,
+            },
+        });
         let judged = self.shared.checks.borrow().notes(node, note);
         self.judge(judged);
         self.shared.counts.borrow_mut().mark(match note {
@@ -404,7 +428,6 @@ impl Door for SimDoor {
             _ => Ok(()),
         };
         self.judge(judged);
-        let (now, node) = (self.now, self.node);
         let Some(link) = self
             .peers
             .get(&to)
@@ -413,10 +436,6 @@ impl Door for SimDoor {
         else {
             return;
         };
-        self.shared.transcript.tell(now, || match &frame {
-            Frame::Paxos(message) => format!("{node} -> {to}  {message}"),
-            frame => format!("{node} -> {to}  {}", frame.name()),
-        });
         self.say(link, request_id, &frame);
     }
 
@@ -459,7 +478,14 @@ impl Door for SimDoor {
         match what {
             What::Note(note) => self.note(&note),
             What::Synced { .. } => {
-                let judged = self.shared.checks.borrow_mut().synced(self.node);
+                let (node, now) = (self.node, self.now);
+                let judged = {
+                    let mut checks = self.shared.checks.borrow_mut();
+                    let told = || words::records(checks.appended(node)).map(|kept| format!("has on disk: {kept}"));
+                    self.shared.transcript.detail(now, End::of(node), told);
+                    checks.synced(node)
+                };
+                self.shared.tell_news(now);
                 self.judge(judged);
             }
             _ => {}

@@ -3,9 +3,9 @@
 //! The others stay as the storm left them, dead or cut off, in one direction or both. From any state, every request that
 //! is made now must be done within [`PATIENCE`], and all nodes of the majority must have applied the same.
 
+use super::chance::Stream;
 use super::door::Arrival;
 use super::network::Weather;
-use super::queue::Event;
 use super::report::Violation;
 use super::world::World;
 use crate::client::End as OperationEnd;
@@ -14,6 +14,7 @@ use crate::paxos::Slot;
 use crate::time::Time;
 use crate::workload::check::{Verdict, check};
 use crate::workload::record::Recorder;
+use fastrand::Rng;
 use std::time::Duration;
 
 /// How long a request may take once faults have stopped, and how long until all have applied the same.
@@ -39,14 +40,16 @@ pub(super) struct Finale {
 
 impl World {
     pub(super) fn begin_finale(&mut self) -> Result<(), Violation> {
-        let majority = self.draw_majority();
+        self.shared.transcript.is_calm();
+        let mut rng = self.chance.stream(Stream::Finale, 0, 0);
+        let majority = self.draw_majority(&mut rng);
         self.tell(|| {
             let names: Vec<String> = majority.iter().map(|node| format!("n{}", node + 1)).collect();
             format!("faults stop for {}", names.join(" "))
         });
         self.network.heal();
         self.network.heal_clients();
-        self.network.weather = Weather::calm(&mut self.rng);
+        self.network.weather = Weather::calm(&mut rng);
         self.storm.finale = Some(Finale {
             majority: majority.clone(),
             begun: self.now,
@@ -54,7 +57,7 @@ impl World {
             asked: Vec::new(),
         });
         for other in (0..self.nodes.len()).filter(|node| !majority.contains(node)) {
-            self.leave_out(other, &majority);
+            self.leave_out(other, &majority, &mut rng);
         }
         for node in majority {
             self.make_well(node);
@@ -63,26 +66,28 @@ impl World {
             if there.is_up() {
                 self.arrive(node, Arrival::Input(Box::new(Input::AcceptorUp)))?;
             } else {
-                let at = self.soon(100_000);
-                self.queue.push(at, Event::Start(node));
+                self.start_within(node, self.down_us());
             }
         }
         Ok(())
     }
 
     fn last_requests(&self) -> u32 {
+        if self.options.keep_ops.is_some() {
+            return 1; // as few as can be
+        }
         let lanes: usize = self.clients.iter().map(|client| client.lanes.len()).sum();
         let missing = REQUESTS.saturating_sub(self.shared.counts.borrow().operations());
         LAST_REQUESTS.max(missing.div_ceil(lanes as u64) as u32)
     }
 
     /// A majority of nodes that can still vote; all, while nobody among them knows the cluster as founded.
-    fn draw_majority(&mut self) -> Vec<usize> {
+    fn draw_majority(&self, rng: &mut Rng) -> Vec<usize> {
         let can_vote = |node: &usize| !self.nodes[*node].has_rot && !self.nodes[*node].has_forgotten;
         let mut able: Vec<usize> = (0..self.nodes.len()).filter(can_vote).collect();
-        self.rng.shuffle(&mut able);
+        rng.shuffle(&mut able);
         let quorum = self.nodes.len() / 2 + 1;
-        let count = self.rng.usize(quorum.min(able.len())..=able.len());
+        let count = rng.usize(quorum.min(able.len())..=able.len());
         let checks = self.shared.checks.borrow();
         let founded = able[..count].iter().any(|node| checks.is_founded(self.nodes[*node].id));
         able.truncate(if founded { count } else { able.len() });
@@ -91,8 +96,8 @@ impl World {
     }
 
     /// A node outside of the majority hears it, is heard by it, or neither.
-    fn leave_out(&mut self, other: usize, majority: &[usize]) {
-        let (hears, is_heard) = [(true, false), (false, true), (false, false)][self.rng.usize(0..3)];
+    fn leave_out(&mut self, other: usize, majority: &[usize], rng: &mut Rng) {
+        let (hears, is_heard) = [(true, false), (false, true), (false, false)][rng.usize(0..3)];
         for node in majority.iter().copied() {
             if !hears {
                 self.network.cut(node, other, self.now);
@@ -101,7 +106,7 @@ impl World {
                 self.network.cut(other, node, self.now);
             }
         }
-        let is_reached = self.rng.bool();
+        let is_reached = rng.bool();
         for client in 0..self.clients.len() {
             self.network.set_client_cut(client, other, !is_reached);
         }

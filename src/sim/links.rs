@@ -7,6 +7,8 @@ use super::door::{self, Arrival};
 use super::network::End;
 use super::queue::Event;
 use super::report::Violation;
+use super::transcript::Way;
+use super::words;
 use super::world::World;
 use crate::client::machine::Input as ClientInput;
 use crate::node::peers::DialEnd;
@@ -46,7 +48,7 @@ impl World {
             silent_since: None,
         };
         self.connections.insert(connection, made);
-        let at = at + self.network.delay(&mut self.rng);
+        let at = at + self.network.delay((dialler, End::Node(acceptor)));
         self.queue.push(at, Event::Connect(connection));
     }
 
@@ -56,6 +58,11 @@ impl World {
             return;
         };
         let to_acceptor = from == link.dialler;
+        let to = if to_acceptor {
+            End::Node(link.acceptor)
+        } else {
+            link.dialler
+        };
         let is_between_nodes = matches!(link.dialler, End::Node(_));
         let frame_type = FrameType::from_byte(bytes[TYPE_AT]).expect("what was encoded has a type");
         let last = &mut link.last[usize::from(!to_acceptor)];
@@ -68,31 +75,33 @@ impl World {
             *last
         };
         if frame_type == FrameType::Hello || !is_between_nodes {
-            let at = arrives(self.network.delay(&mut self.rng), false);
-            self.queue.push(
-                at,
-                Event::Frame {
-                    connection,
-                    to_acceptor,
-                    bytes,
-                },
-            );
+            let arrives_at = arrives(self.network.delay((from, to)), false);
+            let frame = Event::Frame {
+                connection,
+                to_acceptor,
+                bytes,
+                sent: at,
+            };
+            self.queue.push(arrives_at, frame);
             return;
         }
         let counts = &mut self.shared.counts.borrow_mut();
-        let fate = self.network.fate(frame_type, &mut self.rng, counts);
+        let fate = self.network.fate((from, to), frame_type, counts);
         let [first, second] = fate.delays;
+        if first.is_none() {
+            self.shared
+                .transcript
+                .message(at, (from, to), Way::Lost("lost"), || words_of(&bytes));
+        }
         for (delay, overtakes) in [(first, fate.overtakes), (second, true)] {
             let Some(delay) = delay else { continue };
-            let (at, bytes) = (arrives(delay, overtakes), bytes.clone());
-            self.queue.push(
-                at,
-                Event::Frame {
-                    connection,
-                    to_acceptor,
-                    bytes,
-                },
-            );
+            let frame = Event::Frame {
+                connection,
+                to_acceptor,
+                bytes: bytes.clone(),
+                sent: at,
+            };
+            self.queue.push(arrives(delay, overtakes), frame);
         }
     }
 
@@ -102,9 +111,14 @@ impl World {
             return;
         };
         let to_acceptor = end == link.dialler;
-        let at = at + self.network.delay(&mut self.rng);
         // Not before what was sent on it.
-        let at = at.max(link.last[usize::from(!to_acceptor)]);
+        let last = link.last[usize::from(!to_acceptor)];
+        let other = if to_acceptor {
+            End::Node(link.acceptor)
+        } else {
+            link.dialler
+        };
+        let at = (at + self.network.delay((end, other))).max(last);
         self.queue.push(
             at,
             Event::Closed {
@@ -149,7 +163,7 @@ impl World {
             }
             None => true,
         };
-        let at = self.now + self.network.delay(&mut self.rng);
+        let at = self.now + self.network.delay((End::Node(acceptor), dialler));
         self.queue.push(at, Event::Connected { connection, refused });
         if !refused && matches!(dialler, End::Node(_)) {
             self.queue
@@ -197,29 +211,42 @@ impl World {
         self.arrive(dialler, Arrival::DialFailed(connection, DialEnd::Failed))
     }
 
-    pub(super) fn on_frame(&mut self, connection: u64, to_acceptor: bool, bytes: Bytes) -> Result<(), Violation> {
+    pub(super) fn on_frame(
+        &mut self,
+        (connection, to_acceptor): (u64, bool),
+        bytes: Bytes,
+        sent: Time,
+    ) -> Result<(), Violation> {
         let Some((from, to)) = self.ends(connection, to_acceptor) else {
             return Ok(());
+        };
+        let told = |way| {
+            let transcript = &self.shared.transcript;
+            transcript.message(self.now, (from, to), way, || words_of(&bytes));
         };
         let is_heard = match to {
             End::Node(node) => self.nodes[node].has_power,
             End::Client(_) => true,
         };
         if !is_heard || !self.network.reaches(from, to) {
+            told(Way::Lost(if is_heard { "cut off" } else { "no power there" }));
             if bytes.get(TYPE_AT) == Some(&FrameType::Roster.byte()) && self.is_open_at(connection, from) {
                 let again = Event::Frame {
                     connection,
                     to_acceptor,
                     bytes,
+                    sent,
                 };
                 self.queue.push(self.now + RETRANSMIT_EVERY, again);
             }
             return Ok(());
         }
         if !self.is_open_at(connection, to) {
+            told(Way::Lost("connection gone"));
             self.hang_up(connection, to, self.now); // nobody knows that connection here
             return Ok(());
         }
+        told(Way::Arrives(sent));
         match to {
             End::Node(node) => self.arrive(node, Arrival::Frame(connection, bytes)),
             End::Client(client) => {
@@ -303,4 +330,10 @@ impl World {
         self.queue.push(now + KEEPALIVE_EVERY, Event::Keepalive(connection));
         Ok(())
     }
+}
+
+/// What a frame says, if that is worth a line.
+fn words_of(bytes: &Bytes) -> Option<String> {
+    let (_, frame, _) = door::decode(bytes.clone());
+    words::frame(&frame)
 }

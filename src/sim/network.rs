@@ -6,15 +6,18 @@
 //! was told to be not done). A ROSTER is not lost while its link lives, be it cut for a while: it is told again only on a
 //! new link, and founding would wait for ever (seeds 3093637150, 2330709280). Frames of clients come in order, late, or (while cut) not at all.
 
+use super::chance::{Chance, Stream};
 use super::faults::{Fault, FaultSet};
 use super::report::Counts;
+use crate::paxos::NodeId;
 use crate::time::Time;
 use crate::wire::FrameType;
 use fastrand::Rng;
+use std::fmt;
 use std::time::Duration;
 
 /// One end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
     /// A node, by its place.
     Node(usize),
@@ -51,6 +54,8 @@ pub struct Network {
     cut: Vec<Option<Time>>,
     /// Clients that do not reach a node.
     client_cut: Vec<bool>,
+    /// By sender and receiver: where the fate of what is on this way is drawn from.
+    links: Vec<Rng>,
 }
 
 /// When copies of a frame arrive: none, one or two; and whether the frame keeps its place among others.
@@ -59,6 +64,21 @@ pub struct Fate {
     pub delays: [Option<Duration>; 2],
     /// Whether it may overtake what was sent before it.
     pub overtakes: bool,
+}
+
+impl End {
+    /// The end that a node is.
+    pub fn of(node: NodeId) -> End {
+        End::Node(usize::from(node.0) - 1)
+    }
+
+    /// A number that no other end has, however many there are.
+    fn name(self) -> u64 {
+        match self {
+            End::Node(place) => place as u64,
+            End::Client(place) => 1 << 32 | place as u64,
+        }
+    }
 }
 
 impl Weather {
@@ -76,12 +96,8 @@ impl Weather {
     pub fn storm(enabled: FaultSet, rng: &mut Rng) -> Weather {
         let mut weather = Weather::calm(rng);
         let mut chance = |fault: Fault, most: u16| {
-            let drawn = rng.u16(1..=most);
-            if enabled.has(fault) && rng.u8(0..3) > 0 {
-                drawn
-            } else {
-                0
-            }
+            let (drawn, happens) = (rng.u16(1..=most), rng.u8(0..3) > 0);
+            if enabled.has(fault) && happens { drawn } else { 0 }
         };
         weather.loss = chance(Fault::Loss, 300);
         weather.duplicate = chance(Fault::Duplicate, 300);
@@ -95,15 +111,44 @@ impl Weather {
     }
 }
 
+impl fmt::Display for Weather {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (least, most) = (self.least_us, self.most_us);
+        write!(
+            f,
+            "{least} to {most} us under way; of 1000 messages {} are lost",
+            self.loss
+        )?;
+        write!(f, ", {} doubled, {} overtake others", self.duplicate, self.reorder)?;
+        write!(f, ", {} take up to {} ms longer", self.long, self.long_us / 1000)
+    }
+}
+
 impl Network {
     /// Everybody hears everybody.
-    pub fn new(nodes: usize, clients: usize, rng: &mut Rng) -> Network {
+    pub fn new(nodes: usize, clients: usize, chance: Chance) -> Network {
+        let ends: Vec<End> = (0..nodes).map(End::Node).chain((0..clients).map(End::Client)).collect();
+        let ways = ends.iter().flat_map(|from| ends.iter().map(move |to| (*from, *to)));
         Network {
-            weather: Weather::calm(rng),
+            weather: Weather::calm(&mut chance.stream(Stream::Weather, 0, 0)),
             nodes,
             cut: vec![None; nodes * nodes],
             client_cut: vec![false; nodes * clients],
+            links: ways
+                .map(|(from, to)| chance.stream(Stream::Link, from.name(), to.name()))
+                .collect(),
         }
+    }
+
+    /// Where the fate of what `from` sends to `to` is drawn from.
+    fn link(&mut self, (from, to): (End, End)) -> &mut Rng {
+        let ends = self.links.len().isqrt();
+        let nodes = self.nodes;
+        let place = |end: End| match end {
+            End::Node(place) => place,
+            End::Client(place) => nodes + place,
+        };
+        &mut self.links[place(from) * ends + place(to)]
     }
 
     /// Whether what `from` sends reaches `to`.
@@ -143,8 +188,9 @@ impl Network {
     }
 
     /// What will become of a frame from node to node.
-    pub fn fate(&self, frame: FrameType, rng: &mut Rng, counts: &mut Counts) -> Fate {
+    pub fn fate(&mut self, way: (End, End), frame: FrameType, counts: &mut Counts) -> Fate {
         let mut weather = self.weather;
+        let rng = self.link(way);
         match frame {
             FrameType::Forward => weather.duplicate = 0,
             FrameType::Roster => weather.loss = 0,
@@ -176,8 +222,9 @@ impl Network {
     }
 
     /// How long anything else takes: dials, words of closing, what clients and nodes say to each other.
-    pub fn delay(&self, rng: &mut Rng) -> Duration {
-        usual(&self.weather, rng)
+    pub fn delay(&mut self, way: (End, End)) -> Duration {
+        let weather = self.weather;
+        usual(&weather, self.link(way))
     }
 }
 

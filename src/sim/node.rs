@@ -2,7 +2,9 @@
 
 use super::clock::Clock;
 use super::door::{Shared, SimDoor};
+use super::network::End;
 use super::report::Violation;
+use super::words;
 use crate::machine::{Machine, Settings};
 use crate::node::open::{self, Unusable};
 use crate::node::turn::{Fatal, Flow, Turn};
@@ -10,6 +12,7 @@ use crate::paxos::NodeId;
 use crate::storage::sim::{Fault as DiskFault, Op as DiskOp, SimDisk};
 use crate::storage::{OpenError, Options};
 use crate::time::Time;
+use std::fmt;
 
 /// One node.
 pub struct SimNode {
@@ -133,6 +136,12 @@ impl SimNode {
             Ok((turn, _)) => turn,
             Err(why) => return self.refuses_to_start(&why).map(Some),
         };
+        let found = || words::recovered(&records);
+        if records.is_empty() && !self.has_forgotten {
+            shared.transcript.detail(now, End::of(self.id), || Some(found()));
+        } else {
+            shared.transcript.event(now, End::of(self.id), found);
+        }
         shared.checks.borrow_mut().recovers(self.id, &records)?;
         let others: Vec<NodeId> = self
             .settings
@@ -251,5 +260,26 @@ impl SimNode {
                 words: format!("{} ends itself: {fatal}", self.id),
             }),
         }
+    }
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Death::Killed => "the process ends",
+            Death::PowerLost => "the power fails",
+        })
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Ending::PowerCut => "the power fails within a file operation",
+            Ending::SyncFailed => "a sync failed",
+            Ending::NoSpace => "its disk is full",
+            Ending::Damaged => "its log is damaged",
+            Ending::Finished => "it was told to",
+        })
     }
 }

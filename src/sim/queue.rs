@@ -40,6 +40,8 @@ pub enum Event {
         to_acceptor: bool,
         /// The frame.
         bytes: Bytes,
+        /// When it left.
+        sent: Time,
     },
     /// Word arrives that the other side is gone.
     Closed {
@@ -52,8 +54,10 @@ pub enum Event {
     Keepalive(u64),
     /// A node's process starts.
     Start(usize),
-    /// The storm does something.
-    Storm,
+    /// A strike of the plan, by its place in it.
+    Strike(usize),
+    /// Faults stop.
+    StormEnds,
     /// A part of the storm ends.
     Calm(Relief),
     /// A late copy of a write of a client arrives at a node.

@@ -1,12 +1,9 @@
-//! What came of a run: what happened how often, the digest over all events, the last lines of what was said.
+//! What came of a run: what happened how often, and the digest over all events.
 
 use super::faults::Fault;
-use crate::time::Time;
-use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::AddAssign;
-use std::rc::Rc;
 use std::time::Duration;
 
 /// Something that must never be.
@@ -132,47 +129,5 @@ impl Digest {
     /// The digest of all words so far.
     pub fn value(&self) -> u64 {
         self.0 ^ self.0 >> 32
-    }
-}
-
-/// The last lines of what happened, kept beside the world, so that they survive a panic of the code under test.
-#[derive(Clone, Debug, Default)]
-pub struct Transcript(Option<Rc<RefCell<Lines>>>);
-
-#[derive(Debug)]
-struct Lines {
-    lines: VecDeque<String>,
-    most: usize,
-}
-
-impl Transcript {
-    /// One that keeps the last `most` lines; none, if that is 0.
-    pub fn of_last(most: usize) -> Transcript {
-        let lines = VecDeque::new();
-        Transcript((most > 0).then(|| Rc::new(RefCell::new(Lines { lines, most }))))
-    }
-
-    /// Whether lines are kept.
-    pub fn is_on(&self) -> bool {
-        self.0.is_some()
-    }
-
-    /// Keeps a line.
-    pub fn tell(&self, now: Time, line: impl FnOnce() -> String) {
-        let Some(kept) = &self.0 else { return };
-        let mut kept = kept.borrow_mut();
-        if kept.lines.len() == kept.most {
-            kept.lines.pop_front();
-        }
-        kept.lines.push_back(format!("{now} {}", line()));
-    }
-
-    /// The lines.
-    pub fn lines(&self) -> Vec<String> {
-        let kept = self
-            .0
-            .as_ref()
-            .map(|kept| kept.borrow().lines.iter().cloned().collect());
-        kept.unwrap_or_default()
     }
 }

@@ -1,11 +1,14 @@
-//! When which fault happens: storms of the kinds that the seed drew, with calm stretches between them.
+//! What a fault does when it strikes, and how it ends. Which strikes when is in the [`Plan`].
 
 use super::asking::OldWrite;
+use super::chance::{Chance, Stream};
 use super::door::Arrival;
 use super::faults::{Fault, FaultSet};
 use super::finale::Finale;
 use super::network::{End, Weather};
 use super::node::Death;
+use super::options::Options;
+use super::plan::{Plan, Planned, Strike};
 use super::queue::{Event, Relief};
 use super::report::Violation;
 use super::world::World;
@@ -23,83 +26,75 @@ const SYNC_US: (u64, u64) = (50, 300);
 /// Where units begin in a segment.
 const UNITS_BEGIN: usize = 4096;
 
-/// What may happen, and until when.
+/// What happens, and what came of it.
 #[derive(Debug)]
 pub(super) struct Storm {
-    /// The kinds that this seed drew.
-    kinds: Vec<Fault>,
+    pub(super) plan: Plan,
+    /// The kinds that this seed drew, and that the options let happen.
     enabled: FaultSet,
-    /// When faults end.
-    pub(super) ends_at: Time,
-    /// Longest time between two faults, microseconds.
-    pace_us: u64,
-    /// Longest time that a node stays down, microseconds.
-    down_us: u64,
-    /// Until when nothing happens.
-    calm_until: Time,
     /// Set once faults have ended.
     pub(super) finale: Option<Finale>,
 }
 
 impl Storm {
     /// The storm of a seed.
-    pub(super) fn draw(allowed: FaultSet, length: Duration, rng: &mut Rng) -> Storm {
-        let enabled = allowed.draw(rng);
+    pub(super) fn new(options: &Options, chance: Chance) -> Storm {
+        let plan = Plan::draw(options, chance);
+        let muted = options.mute.iter();
         Storm {
-            kinds: enabled.iter().collect(),
-            enabled,
-            ends_at: Time::ZERO + length,
-            pace_us: 1 << rng.u32(16..22),
-            down_us: 1 << rng.u32(14..23),
-            calm_until: Time::ZERO,
+            enabled: muted.fold(plan.kinds, FaultSet::without),
+            plan,
             finale: None,
         }
     }
 }
 
 impl World {
-    /// When a node that went down now starts again.
-    pub(super) fn restart_at(&mut self) -> Time {
+    /// A node that is down starts again, within this time.
+    pub(super) fn start_within(&mut self, node: usize, most_us: u64) {
+        let mut rng = self.chance.stream(Stream::Restart, node as u64, self.now.0);
+        let at = self.soon(most_us, &mut rng);
+        self.queue.push(at, Event::Start(node));
+    }
+
+    /// Longest time that a node which goes down now stays so, microseconds.
+    pub(super) fn down_us(&self) -> u64 {
         if self.storm.finale.is_some() {
-            return self.soon(100_000);
+            return 100_000;
         }
-        self.soon(self.storm.down_us)
+        self.storm.plan.down_us
     }
 
-    pub(super) fn on_storm(&mut self) -> Result<(), Violation> {
-        if self.now >= self.storm.ends_at {
-            return self.begin_finale();
+    pub(super) fn on_strike(&mut self, place: usize) -> Result<(), Violation> {
+        let Planned { number, strike, .. } = self.storm.plan.strikes[place];
+        let mut rng = self.chance.stream(Stream::Strike, number.into(), 0);
+        match strike {
+            Strike::Fault(kind) if !self.storm.enabled.has(kind) => return Ok(()),
+            _ => self.shared.transcript.struck(number),
         }
-        let next = self.soon(self.storm.pace_us);
-        if self.now < self.storm.calm_until {
-            let at = self.storm.calm_until.min(self.storm.ends_at);
-            self.queue.push(at, Event::Storm);
-            return Ok(());
+        match strike {
+            Strike::Fault(kind) => self.strike(kind, &mut rng),
+            Strike::Calm => {
+                self.network.heal();
+                self.network.heal_clients();
+                self.network.weather = Weather::calm(&mut rng);
+                self.tell(|| "the network is well again".into());
+                Ok(())
+            }
         }
-        self.queue.push(next.min(self.storm.ends_at), Event::Storm);
-        if self.storm.kinds.is_empty() {
-            return Ok(());
-        }
-        if self.rng.u8(0..12) == 0 {
-            self.storm.calm_until = self.soon(8_000_000);
-            self.network.heal();
-            self.network.heal_clients();
-            self.network.weather = Weather::calm(&mut self.rng);
-            self.tell(|| "it is calm for a while".into());
-            return Ok(());
-        }
-        let kind = self.storm.kinds[self.rng.usize(0..self.storm.kinds.len())];
-        self.strike(kind)
     }
 
-    fn strike(&mut self, kind: Fault) -> Result<(), Violation> {
+    fn strike(&mut self, kind: Fault, rng: &mut Rng) -> Result<(), Violation> {
         let size = self.nodes.len();
-        let (node, other) = (self.rng.usize(0..size), self.rng.usize(0..size));
-        let until = self.strike_until();
-        self.tell(|| format!("fault {} at n{} (n{})", kind.name(), node + 1, other + 1));
+        // Of a smaller cluster the same nodes are struck, as far as it has them.
+        let (node, other) = (rng.usize(..) % size, rng.usize(..) % size);
+        let client = rng.usize(..) % self.clients.len();
+        let until = self.strike_until(rng);
         match kind {
             Fault::Loss | Fault::Duplicate | Fault::Reorder | Fault::LongDelay => {
-                self.network.weather = Weather::storm(self.storm.enabled, &mut self.rng);
+                self.network.weather = Weather::storm(self.storm.enabled, rng);
+                let weather = self.network.weather;
+                self.tell(|| format!("the weather changes: {weather}"));
             }
             Fault::CutOneWay | Fault::CutBothWays if node == other => {}
             Fault::CutOneWay => {
@@ -111,32 +106,34 @@ impl World {
                 self.cut(node, other, until);
                 self.cut(other, node, until);
             }
-            Fault::Partition | Fault::Ring | Fault::Bridge => self.split(kind, until),
+            Fault::Partition | Fault::Ring | Fault::Bridge => self.split(kind, until, rng),
             Fault::CutClient => {
-                let client = self.rng.usize(0..self.clients.len());
                 self.fault(kind);
+                self.tell_of(End::Client(client), || format!("is cut off from n{}", node + 1));
                 self.network.set_client_cut(client, node, true);
                 self.queue.push(until, Event::Calm(Relief::Client(client, node)));
             }
-            Fault::Reset => self.reset()?,
+            Fault::Reset => self.reset(rng)?,
             Fault::ClientDeath => {
                 self.fault(kind);
-                let client = self.rng.usize(0..self.clients.len());
                 self.end_client(client)?;
             }
-            Fault::LateDuplicate => self.repeat_old_write(node),
+            Fault::LateDuplicate => self.repeat_old_write(node, rng),
             Fault::PowerCutOfAll => {
                 self.fault(kind);
                 (0..size).for_each(|node| self.lose_power(node));
             }
-            _ if self.nodes[node].is_up() => self.strike_node(kind, node, until)?,
+            _ if self.nodes[node].is_up() => self.strike_node(kind, node, until, rng)?,
             _ => {}
         }
         Ok(())
     }
 
     /// What can only happen to a node that runs.
-    fn strike_node(&mut self, kind: Fault, node: usize, until: Time) -> Result<(), Violation> {
+    fn strike_node(&mut self, kind: Fault, node: usize, until: Time, rng: &mut Rng) -> Result<(), Violation> {
+        if !matches!(kind, Fault::Kill | Fault::PowerCut) {
+            self.tell_of(End::Node(node), || format!("fault: {}", kind.name()));
+        }
         match kind {
             Fault::Kill => {
                 self.fault(kind);
@@ -147,10 +144,8 @@ impl World {
                 self.lose_power(node);
             }
             // Counted when it fires.
-            Fault::PowerCutInOperation => self.nodes[node].disk.cut_power_after(self.rng.u64(1..=6)),
-            Fault::SyncFailure => self.nodes[node]
-                .disk
-                .fail(DiskOp::Sync, self.rng.u64(1..=3), DiskFault::Io),
+            Fault::PowerCutInOperation => self.nodes[node].disk.cut_power_after(rng.u64(1..=6)),
+            Fault::SyncFailure => self.nodes[node].disk.fail(DiskOp::Sync, rng.u64(1..=3), DiskFault::Io),
             Fault::Shutdown => return self.arrive(node, Arrival::Input(Box::new(Input::Shutdown))),
             Fault::AcceptorFailure => {
                 self.fault(kind);
@@ -164,30 +159,28 @@ impl World {
             }
             Fault::ClockRate => {
                 self.fault(kind);
-                let most = 1 << self.rng.u32(4..17);
-                self.nodes[node].clock.set_rate(self.now, self.rng.i32(-most..=most));
+                let most = 1 << rng.u32(4..17);
+                self.nodes[node].clock.set_rate(self.now, rng.i32(-most..=most));
                 self.queue.push(until, Event::Calm(Relief::Clock(node)));
             }
             Fault::ClockJump => {
                 self.fault(kind);
-                let span = Duration::from_micros(self.rng.u64(0..1 << 22));
+                let span = Duration::from_micros(rng.u64(0..1 << 22));
                 self.nodes[node].clock.jump(self.now, span);
             }
             Fault::SlowDisk => {
                 self.fault(kind);
-                self.nodes[node].sync_us = (100, 1 << self.rng.u32(9..21));
+                self.nodes[node].sync_us = (100, 1 << rng.u32(9..21));
                 self.queue.push(until, Event::Calm(Relief::SlowDisk(node)));
             }
             Fault::DiskFull => {
                 self.fault(kind);
                 let there = &mut self.nodes[node];
                 there.is_full = true;
-                there
-                    .disk
-                    .set_capacity(there.disk.used_bytes() + self.rng.u64(0..1 << 18));
+                there.disk.set_capacity(there.disk.used_bytes() + rng.u64(0..1 << 18));
                 self.queue.push(until, Event::Calm(Relief::FullDisk(node)));
             }
-            Fault::BitRot => self.rot(node),
+            Fault::BitRot => self.rot(node, rng),
             Fault::EmptyDirectory => self.wipe(node),
             _ => {}
         }
@@ -195,9 +188,9 @@ impl World {
     }
 
     /// Until when a fault lasts that ends by itself: mostly short, sometimes long.
-    fn strike_until(&mut self) -> Time {
-        let most = 1 << self.rng.u32(12..23);
-        self.soon(most)
+    fn strike_until(&self, rng: &mut Rng) -> Time {
+        let most = 1 << rng.u32(12..23);
+        self.soon(most, rng)
     }
 
     pub(super) fn relieve(&mut self, relief: Relief) -> Result<(), Violation> {
@@ -205,8 +198,14 @@ impl World {
             return Ok(()); // the finale has put in order what it needs
         }
         match relief {
-            Relief::Link(from, to) => self.network.join(from, to),
-            Relief::Partition => self.network.heal(),
+            Relief::Link(from, to) => {
+                self.tell(|| format!("{} reaches {} again", End::Node(from), End::Node(to)));
+                self.network.join(from, to);
+            }
+            Relief::Partition => {
+                self.tell(|| "all nodes reach each other again".into());
+                self.network.heal();
+            }
             Relief::Client(client, node) => self.network.set_client_cut(client, node, false),
             Relief::Acceptor(node) => return self.arrive(node, Arrival::Input(Box::new(Input::AcceptorUp))),
             Relief::SlowDisk(node) => self.nodes[node].sync_us = SYNC_US,
@@ -229,19 +228,21 @@ impl World {
     }
 
     fn cut(&mut self, from: usize, to: usize, until: Time) {
+        self.tell(|| format!("{} does not reach {} any more", End::Node(from), End::Node(to)));
         self.network.cut(from, to, self.now);
         self.queue.push(until, Event::Calm(Relief::Link(from, to)));
     }
 
     /// Another shape of the network in place of the one that is.
-    fn split(&mut self, kind: Fault, until: Time) {
+    fn split(&mut self, kind: Fault, until: Time, rng: &mut Rng) {
         let size = self.nodes.len();
         if size < 3 || kind != Fault::Partition && size < 4 {
             return;
         }
-        let sides: Vec<bool> = (0..size).map(|_| self.rng.bool()).collect();
-        let bridge = self.rng.usize(0..size);
+        let sides: Vec<bool> = (0..size).map(|_| rng.bool()).collect();
+        let bridge = rng.usize(..) % size;
         self.network.heal();
+        let mut lost = Vec::new();
         let hears = |from: usize, to: usize| match kind {
             Fault::Ring => (from + 1) % size == to || (to + 1) % size == from,
             Fault::Bridge => from == bridge || to == bridge || sides[from] == sides[to],
@@ -250,18 +251,20 @@ impl World {
         for (from, to) in (0..size).flat_map(|from| (0..size).map(move |to| (from, to))) {
             if from != to && !hears(from, to) {
                 self.network.cut(from, to, self.now);
+                lost.push(format!("{} to {}", End::Node(from), End::Node(to)));
             }
         }
+        self.tell(|| format!("the network falls apart ({}): cut are {}", kind.name(), lost.join(", ")));
         self.fault(kind);
         self.queue.push(until, Event::Calm(Relief::Partition));
     }
 
-    fn reset(&mut self) -> Result<(), Violation> {
+    fn reset(&mut self, rng: &mut Rng) -> Result<(), Violation> {
         let count = self.connections.len();
         if count == 0 {
             return Ok(());
         }
-        let place = self.rng.usize(0..count);
+        let place = rng.usize(0..count);
         let Some((connection, link)) = self.connections.iter().nth(place) else {
             return Ok(());
         };
@@ -277,7 +280,7 @@ impl World {
         }
     }
 
-    fn repeat_old_write(&mut self, node: usize) {
+    fn repeat_old_write(&mut self, node: usize, rng: &mut Rng) {
         let is_done = |old: &OldWrite| {
             self.shared
                 .checks
@@ -294,8 +297,8 @@ impl World {
         if copies.is_empty() {
             return;
         }
-        let bytes = copies[self.rng.usize(0..copies.len())].clone();
-        let at = self.soon(1_000_000);
+        let bytes = copies[rng.usize(0..copies.len())].clone();
+        let at = self.soon(1_000_000, rng);
         self.queue.push(at, Event::Ghost { node, bytes });
     }
 
@@ -315,7 +318,7 @@ impl World {
     }
 
     /// A bit of what was proven long ago flips: the node must notice, and not start.
-    fn rot(&mut self, node: usize) {
+    fn rot(&mut self, node: usize, rng: &mut Rng) {
         let name = "wal-0000000001.log";
         let Some(contents) = self.nodes[node].disk.contents(name) else {
             return;
@@ -324,10 +327,10 @@ impl World {
         if !self.may_lose() || self.nodes[node].has_forgotten || written < UNITS_BEGIN + 2048 {
             return;
         }
-        let offset = self.rng.usize(UNITS_BEGIN..UNITS_BEGIN + (written - UNITS_BEGIN) / 2);
+        let offset = rng.usize(UNITS_BEGIN..UNITS_BEGIN + (written - UNITS_BEGIN) / 2);
         self.bring_down(node, Death::PowerLost);
         self.nodes[node].has_rot = true;
-        self.nodes[node].disk.flip_bit(name, offset as u64, self.rng.u8(0..8));
+        self.nodes[node].disk.flip_bit(name, offset as u64, rng.u8(0..8));
     }
 
     /// The directory is gone: the node that comes back must not vote.

@@ -1,5 +1,6 @@
 //! Nodes in the world: when they have their turns, what they say in them, how they start and end.
 
+use super::chance::Stream;
 use super::door::{Arrival, Out};
 use super::faults::Fault;
 use super::links::DIAL_TIMEOUT;
@@ -15,10 +16,9 @@ impl World {
         if self.nodes[node].is_up() || self.nodes[node].is_lost {
             return Ok(());
         }
-        let seed = self.rng.u64(..);
+        let seed = self.chance.stream(Stream::Start, node as u64, self.now.0).u64(..);
         self.nodes[node].has_power = true;
-        let (now, id) = (self.now, self.nodes[node].id);
-        self.tell(|| format!("{id} starts"));
+        let now = self.now;
         let ending = self.nodes[node].start(now, seed, &self.shared)?;
         self.after_turn(node, ending)
     }
@@ -67,6 +67,7 @@ impl World {
         }
         if let Some(machine) = self.nodes[node].machine() {
             self.shared.checks.borrow_mut().look_at(self.nodes[node].id, machine)?;
+            self.shared.tell_news(self.now);
         }
         if let Some(at) = self.nodes[node].next_turn() {
             self.wake_node_at(node, at.max(self.now));
@@ -95,8 +96,7 @@ impl World {
     }
 
     fn on_ending(&mut self, node: usize, ending: Ending) -> Result<(), Violation> {
-        let id = self.nodes[node].id;
-        self.tell(|| format!("{id} ends: {ending:?}"));
+        self.tell_of(End::Node(node), || format!("ends: {ending}"));
         let death = match ending {
             Ending::PowerCut => {
                 self.fault(Fault::PowerCutInOperation);
@@ -133,9 +133,7 @@ impl World {
             }
         }
         self.nodes[node].die(death);
-        let id = self.nodes[node].id;
-        self.tell(|| format!("{id} is down: {death:?}"));
-        let at = self.restart_at();
-        self.queue.push(at, Event::Start(node));
+        self.tell_of(End::Node(node), || format!("is down: {death}"));
+        self.start_within(node, self.down_us());
     }
 }

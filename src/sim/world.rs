@@ -5,17 +5,20 @@
 //! seed.
 
 use super::asking::OldWrite;
+use super::chance::{Chance, Stream};
 use super::checks::Checks;
 use super::client::{Mix, SimClient};
 use super::clock::Clock;
 use super::door::Shared;
-use super::faults::{Fault, FaultSet};
+use super::faults::Fault;
 use super::links::Connection;
-use super::network::Network;
+use super::network::{End, Network};
 use super::node::SimNode;
+use super::options::Options;
 use super::queue::{Event, Queue};
-use super::report::{Counts, Digest, Report, Transcript, Violation};
+use super::report::{Counts, Digest, Report, Violation};
 use super::storm::Storm;
+use super::transcript::{Scene, Transcript};
 use crate::client::machine::Input as ClientInput;
 use crate::machine::Settings;
 use crate::paxos::NodeId;
@@ -33,25 +36,11 @@ use std::time::Duration;
 /// Where the checksum stands in a frame.
 const CRC_AT: usize = 4;
 
-/// What a world is made from.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Everything else is drawn from it.
-    pub seed: u64,
-    /// The kinds of faults that a seed may draw.
-    pub faults: FaultSet,
-    /// How long faults happen.
-    pub storm: Duration,
-    /// The size of the cluster, if it is not to be drawn.
-    pub nodes: Option<usize>,
-    /// The rules that the nodes keep: all, but in a lesson. The judge keeps them all, always.
-    pub rules: Rules,
-}
-
 /// A cluster, its clients, and all that happens to them.
 pub struct World {
     pub(super) now: Time,
-    pub(super) rng: Rng,
+    pub(super) options: Options,
+    pub(super) chance: Chance,
     pub(super) queue: Queue,
     pub(super) network: Network,
     pub(super) nodes: Vec<SimNode>,
@@ -61,58 +50,35 @@ pub struct World {
     pub(super) storm: Storm,
     pub(super) recorder: Recorder,
     pub(super) old_writes: VecDeque<OldWrite>,
-    seed: u64,
     digest: Digest,
-}
-
-impl Options {
-    /// A whole run of a seed: all kinds of faults, for half a minute.
-    pub fn new(seed: u64) -> Options {
-        Options {
-            seed,
-            faults: FaultSet::ALL,
-            storm: Duration::from_secs(30),
-            nodes: None,
-            rules: Rules::KEPT,
-        }
-    }
 }
 
 impl World {
     /// The world of a seed, in which nothing has happened.
     pub fn new(options: &Options, transcript: Transcript) -> World {
-        let mut rng = Rng::with_seed(options.seed);
-        let drawn = [1, 3, 3, 3, 3, 5, 5, 7][rng.usize(0..8)];
-        let size = options.nodes.unwrap_or(drawn);
-        let nodes: Vec<SimNode> = nodes(size, options.rules, &mut rng);
-        let client_count = rng.usize(1..=5);
-        let lanes: Vec<usize> = (0..client_count).map(|_| rng.usize(1..=3)).collect();
-        let mix = Mix::draw(lanes.iter().sum(), &mut rng);
-        let clients = lanes
-            .into_iter()
-            .enumerate()
-            .map(|(name, lanes)| SimClient::new(name, lanes, size, mix.clone(), rng.fork()))
-            .collect();
+        let chance = Chance::new(options.seed);
+        let size = options.size();
+        let clients = clients(options, size, chance);
         let shared = Shared {
             numbers: Rc::new(Cell::new(0)),
-            checks: Rc::new(RefCell::new(Checks::new(size))),
+            checks: Rc::new(RefCell::new(Checks::new(size).tells(transcript.is_on()))),
             counts: Rc::new(RefCell::new(Counts::default())),
             transcript,
         };
         let mut world = World {
             now: Time::ZERO,
             queue: Queue::default(),
-            network: Network::new(size, client_count, &mut rng),
-            nodes,
+            network: Network::new(size, clients.len(), chance),
+            nodes: nodes(size, options.rules, chance),
             clients,
             connections: BTreeMap::new(),
             shared,
-            storm: Storm::draw(options.faults, options.storm, &mut rng),
+            storm: Storm::new(options, chance),
             recorder: Recorder::new(None, true).expect("without a file, nothing can fail"),
             old_writes: VecDeque::new(),
-            seed: options.seed,
             digest: Digest::default(),
-            rng,
+            options: options.clone(),
+            chance,
         };
         world.arrange_beginning();
         world
@@ -120,14 +86,17 @@ impl World {
 
     fn arrange_beginning(&mut self) {
         for node in 0..self.nodes.len() {
-            let at = self.soon(200_000);
-            self.queue.push(at, Event::Start(node));
+            self.start_within(node, 200_000);
         }
         for client in 0..self.clients.len() {
             self.begin_lanes(client);
         }
-        let at = self.soon(2_000_000);
-        self.queue.push(at, Event::Storm);
+        for (place, planned) in self.storm.plan.strikes.iter().enumerate() {
+            if self.options.keeps_fault(planned.number) {
+                self.queue.push(planned.at, Event::Strike(place));
+            }
+        }
+        self.queue.push(Time::ZERO + self.options.storm, Event::StormEnds);
     }
 
     /// Runs to the end.
@@ -135,6 +104,16 @@ impl World {
     /// # Errors
     /// What did not hold.
     pub fn run(mut self) -> Result<Report, Violation> {
+        let transcript = self.shared.transcript.clone();
+        let ran = self.run_to_the_end();
+        if let Err(violation) = &ran {
+            let words = violation.to_string();
+            transcript.tell(self.now, || Scene::Violation { words });
+        }
+        ran
+    }
+
+    fn run_to_the_end(&mut self) -> Result<Report, Violation> {
         while !self.is_over()? {
             let (at, event) = self.queue.pop().ok_or_else(|| Violation {
                 rule: "liveness",
@@ -149,7 +128,7 @@ impl World {
         self.finish()
     }
 
-    fn finish(mut self) -> Result<Report, Violation> {
+    fn finish(&mut self) -> Result<Report, Violation> {
         let recorder = std::mem::replace(&mut self.recorder, Recorder::new(None, false).expect("without a file"));
         self.check_history(recorder)?;
         let mut counts = self.shared.counts.borrow().clone();
@@ -158,7 +137,7 @@ impl World {
             self.digest.word(word);
         }
         Ok(Report {
-            seed: self.seed,
+            seed: self.options.seed,
             nodes: self.nodes.len(),
             digest: self.digest.value(),
             simulated: self.now.since(Time::ZERO),
@@ -167,12 +146,22 @@ impl World {
     }
 
     /// A moment within the next `most_us` microseconds.
-    pub(super) fn soon(&mut self, most_us: u64) -> Time {
-        self.now + Duration::from_micros(self.rng.u64(0..=most_us))
+    pub(super) fn soon(&self, most_us: u64, rng: &mut Rng) -> Time {
+        self.now + Duration::from_micros(rng.u64(0..=most_us))
     }
 
-    pub(super) fn tell(&self, line: impl FnOnce() -> String) {
-        self.shared.transcript.tell(self.now, line);
+    /// An event of nobody in particular.
+    pub(super) fn tell(&self, words: impl FnOnce() -> String) {
+        let event = || Scene::Event {
+            whose: None,
+            words: words(),
+        };
+        self.shared.transcript.tell(self.now, event);
+    }
+
+    /// An event at a node or a client.
+    pub(super) fn tell_of(&self, whose: End, words: impl FnOnce() -> String) {
+        self.shared.transcript.event(self.now, whose, words);
     }
 
     pub(super) fn fault(&self, fault: Fault) {
@@ -187,6 +176,7 @@ impl World {
             _ => {}
         }
         self.shared.counts.borrow_mut().events += 1;
+        self.shared.transcript.goes_on(self.now);
         self.digest.word(self.now.0);
         self.digest.word(words.0);
         self.digest.word(words.1);
@@ -211,22 +201,39 @@ impl World {
                 connection,
                 to_acceptor,
                 bytes,
-            } => self.on_frame(connection, to_acceptor, bytes),
+                sent,
+            } => self.on_frame((connection, to_acceptor), bytes, sent),
             Event::Closed {
                 connection,
                 to_acceptor,
             } => self.on_closed(connection, to_acceptor),
             Event::Keepalive(connection) => self.on_keepalive(connection),
             Event::Start(node) => self.start(node),
-            Event::Storm => self.on_storm(),
+            Event::Strike(place) => self.on_strike(place),
+            Event::StormEnds => self.begin_finale(),
             Event::Calm(relief) => self.relieve(relief),
             Event::Ghost { node, bytes } => self.on_ghost(node, bytes),
         }
     }
 }
 
+/// The clients that the seed drew, and of them those that the options leave. What they do does not hang on their number.
+fn clients(options: &Options, nodes: usize, chance: Chance) -> Vec<SimClient> {
+    let mut rng = chance.stream(Stream::Shape, 0, 1);
+    let count = rng.usize(1..=5);
+    let lanes: Vec<usize> = (0..count).map(|_| rng.usize(1..=3)).collect();
+    let mix = Mix::draw(lanes.iter().sum(), &mut rng);
+    let left = options.clients.unwrap_or(usize::MAX).max(1);
+    let most = options.lanes.unwrap_or(usize::MAX).max(1);
+    let lanes = lanes.into_iter().take(left).enumerate();
+    lanes
+        .map(|(name, lanes)| SimClient::new(name, lanes.min(most), nodes, mix.clone(), chance))
+        .collect()
+}
+
 /// The nodes of a new cluster, with settings that meet their bounds often.
-fn nodes(size: usize, rules: Rules, rng: &mut Rng) -> Vec<SimNode> {
+fn nodes(size: usize, rules: Rules, chance: Chance) -> Vec<SimNode> {
+    let mut rng = chance.stream(Stream::Settings, 0, 0);
     let ids: Vec<NodeId> = (1..=size as u16).map(NodeId).collect();
     let batch_bytes = 1 << rng.u32(8..14);
     let window_slots = 1 << rng.u32(0..8);
@@ -248,6 +255,7 @@ fn nodes(size: usize, rules: Rules, rng: &mut Rng) -> Vec<SimNode> {
                 rules,
                 ..Settings::new(*id, ids.clone())
             };
+            let mut rng = chance.stream(Stream::Node, id.0.into(), 0);
             let clock = Clock::new(Time::ZERO, Time(rng.u64(0..1 << 40)), 0);
             let disk = SimDisk::new(rng.u64(..)).named(&id.to_string());
             SimNode::new(settings, segment_bytes, clock, disk)
@@ -272,6 +280,7 @@ fn words_of(event: &Event) -> (u64, u64) {
             connection,
             to_acceptor,
             bytes,
+            sent: _,
         } => (8 + u64::from(*to_acceptor), connection << 32 | crc(bytes)),
         Event::Closed {
             connection,
@@ -279,7 +288,8 @@ fn words_of(event: &Event) -> (u64, u64) {
         } => (10 + u64::from(*to_acceptor), *connection),
         Event::Keepalive(connection) => (12, *connection),
         Event::Start(node) => (13, *node as u64),
-        Event::Storm => (14, 0),
+        Event::Strike(place) => (14, *place as u64),
+        Event::StormEnds => (17, 0),
         Event::Calm(_) => (15, 0),
         Event::Ghost { node, bytes } => (16, (*node as u64) << 32 | crc(bytes)),
     }

@@ -8,7 +8,6 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::ops::{Deref, DerefMut};
-use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -60,7 +59,14 @@ pub fn start_cluster(nodes: u16, flags: &[&str]) -> TestCluster {
 pub fn launch(nodes: u16, flags: &[&str]) -> TestCluster {
     let directory = tempfile::tempdir().expect("the system has room for a directory");
     for _ in 0..TRIES {
-        match LocalCluster::start(options(directory.path(), nodes, flags)) {
+        let options = Options {
+            nodes,
+            base_port: next_block(),
+            data_dir: directory.path().to_path_buf(),
+            synodd: env!("CARGO_BIN_EXE_synodd").into(),
+            flags: SMALL.iter().chain(flags).map(|flag| (*flag).to_string()).collect(),
+        };
+        match LocalCluster::start(options) {
             Ok(nodes) => {
                 return TestCluster {
                     nodes,
@@ -73,17 +79,6 @@ pub fn launch(nodes: u16, flags: &[&str]) -> TestCluster {
         }
     }
     panic!("no free ports in {TRIES} tries")
-}
-
-/// A cluster of test nodes in `directory`, on ports that are free as far as is known.
-pub fn options(directory: &Path, nodes: u16, flags: &[&str]) -> Options {
-    Options {
-        nodes,
-        base_port: next_block(),
-        data_dir: directory.to_path_buf(),
-        synodd: env!("CARGO_BIN_EXE_synodd").into(),
-        flags: SMALL.iter().chain(flags).map(|flag| (*flag).to_string()).collect(),
-    }
 }
 
 /// Tests of one process never take the same block at once; where they begin is drawn, for those of another.
