@@ -4,8 +4,12 @@
 //! A 64-bit mix, not a cryptographic hash: it is to notice our own mistakes and broken memory, not an attacker. Each
 //! word goes through `state = xorshift((state ^ word) * odd)`, which for a given word is a bijection of the state: a
 //! difference that is in it once does not vanish by what follows, as long as what follows is the same.
+//!
+//! A second digest is over the content alone, however it came about: a sum of one number for each key, session and kept
+//! reply ([`of_key`], [`of_session`], [`of_reply`]), which each change keeps up to date and any order of reading yields.
 
-use super::command::{Answer, Command, Expect, Op, Previous, Refusal, SessionRef, Versioned};
+use super::command::{Answer, Command, Done, Expect, Op, Previous, Refusal, SessionRef, Versioned};
+use super::snapshot::SessionHead;
 use super::state::Applied;
 
 /// A running digest.
@@ -20,6 +24,11 @@ impl Default for Digest {
 }
 
 impl Digest {
+    /// A digest that goes on from a value.
+    pub fn resume(value: u64) -> Digest {
+        Digest(value)
+    }
+
     /// Its present value.
     pub fn value(self) -> u64 {
         self.0
@@ -75,6 +84,10 @@ impl Digest {
             Applied::Refused(Refusal::NumberForgotten) => return self.word(2),
             Applied::Refused(Refusal::Busy) => return self.word(3),
         };
+        self.done(done);
+    }
+
+    fn done(&mut self, done: &Done) {
         self.word(match &done.answer {
             Answer::Opened { .. } => 10,
             Answer::Closed => 11,
@@ -134,6 +147,47 @@ impl Digest {
                 self.bytes(value);
             }
         }
+    }
+}
+
+/// What a key with its value adds to the digest of the content.
+pub fn of_key(key: &[u8], found: &Versioned) -> u64 {
+    let mut digest = Digest::default();
+    digest.bytes(key);
+    digest.versioned(found);
+    digest.value()
+}
+
+/// What a session adds to it, beside its kept replies.
+pub fn of_session(head: &SessionHead) -> u64 {
+    let mut digest = Digest::default();
+    digest.session(head.session);
+    digest.word(head.opened_revision);
+    digest.word(head.last.slot.0);
+    digest.word(head.last.index as u64);
+    digest.word(head.last_time.0);
+    digest.word(head.low);
+    digest.value()
+}
+
+/// What a kept reply adds to it.
+pub fn of_reply(session: u128, number: u64, done: &Done) -> u64 {
+    let mut digest = Digest::default();
+    digest.word((session >> 64) as u64);
+    digest.word(session as u64);
+    digest.word(number);
+    digest.done(done);
+    if let Some(carried) = done.answer.carried() {
+        digest.bytes(&carried.value);
+    }
+    digest.value()
+}
+
+impl Digest {
+    fn versioned(&mut self, found: &Versioned) {
+        self.word(found.created);
+        self.word(found.version);
+        self.bytes(&found.value);
     }
 }
 

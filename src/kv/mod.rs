@@ -6,11 +6,12 @@
 //!
 //! * [`command`]: what clients ask for, and what they are answered.
 //! * [`store`]: the map with its revisions. [`session`]: the table of sessions. [`state`]: both, applied entry by entry.
-//! * [`digest`]: what replicas compare.
+//! * [`digest`]: what replicas compare. [`snapshot`]: the state cut at one slot, while it goes on.
 
 pub mod command;
 pub mod digest;
 pub mod session;
+pub mod snapshot;
 pub mod state;
 pub mod store;
 

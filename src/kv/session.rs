@@ -9,12 +9,17 @@
 //!
 //! All bounds are constants of the state machine: the same on every node, or replicas would differ.
 //!
+//! While a snapshot is written, a session is kept as it was before its first change ([`SessionCut`]).
+//!
 //! Not here: what a command does to the map ([`super::store`]).
 
 use super::command::{Answer, Command, Done, KEY_BYTES_MAX, Previous, Refusal, SessionRef, VALUE_BYTES_MAX, Versioned};
+use super::digest;
+use super::snapshot::{ItemRef, SessionHead};
 use crate::paxos::{LogTime, Slot};
 use crate::rules::Rules;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 
 /// Most sessions at once. One more, and the one whose last command is earliest in the log goes.
 pub const SESSIONS_MAX: usize = 65_536;
@@ -63,13 +68,36 @@ pub struct Session {
 pub struct Sessions {
     by_id: BTreeMap<u128, Session>,
     by_last: BTreeMap<Position, u128>,
+    /// The sum of [`digest::of_session`] and [`digest::of_reply`] over all of them.
+    content: u64,
+    cut: Option<SessionCut>,
+}
+
+/// A snapshot of the table under way: sessions up to `passed` are written or being written, of the others those that
+/// have changed since stand in `kept` as they were. Replies share their bytes; it is at most the table as it was.
+#[derive(Clone, Debug)]
+struct SessionCut {
+    /// The last slot applied when it began: a session with a later last command has changed since.
+    slot: Slot,
+    passed: Option<u128>,
+    kept: BTreeMap<u128, Session>,
+    /// The session being written, and how many of its replies are.
+    writing: Option<(u128, Session, usize)>,
+}
+
+/// A session that has admitted a write, and has yet to find room for its reply.
+#[derive(Debug)]
+pub struct Admitted<'a> {
+    id: u128,
+    session: &'a mut Session,
+    content: &'a mut u64,
 }
 
 /// What becomes of a write.
 #[derive(Debug)]
 pub enum Admission<'a> {
-    /// Its first time: run it, if [`Session::keep`] has room for its reply.
-    Run(&'a mut Session),
+    /// Its first time: run it, if [`Admitted::keep`] has room for its reply.
+    Run(Admitted<'a>),
     /// A repeat, with the reply of the first time.
     Repeat(Done),
     /// Not run.
@@ -109,11 +137,19 @@ impl Sessions {
         self.by_last.values().map(|id| self.by_id[id].view(*id))
     }
 
+    /// The digest of the table, whatever the order in which it came about (`rules.md` 27).
+    pub fn content(&self) -> u64 {
+        self.content
+    }
+
     /// Opens session `id`, or finds it living: then the reply is that of the OPEN that made it. Also returns the
     /// session that had to go to make room.
     pub fn open(&mut self, id: u128, at: Position, now: LogTime, revision: u64) -> (Done, Option<SessionRef>) {
+        self.keep_for_cut(id);
         if let Some(session) = self.by_id.get_mut(&id) {
+            let before = digest::of_session(&session.head(id));
             touch(&mut self.by_last, id, session, at, now);
+            self.content = changed(self.content, before, digest::of_session(&session.head(id)));
             return (session.opened_reply(), None);
         }
         let evicted = if self.by_id.len() >= SESSIONS_MAX {
@@ -131,6 +167,7 @@ impl Sessions {
             kept_bytes: 0,
         };
         let reply = session.opened_reply();
+        self.content = self.content.wrapping_add(digest::of_session(&session.head(id)));
         self.by_id.insert(id, session);
         self.by_last.insert(at, id);
         (reply, evicted)
@@ -151,12 +188,23 @@ impl Sessions {
     /// Whether a write is new, a repeat, or refused. Takes note of the client's mark, and of the session being alive.
     pub fn admit(&mut self, command: &Command, at: Position, now: LogTime, rules: Rules) -> Admission<'_> {
         let SessionRef { id, opened } = command.session;
+        self.keep_for_cut(id);
         let Some(session) = self.by_id.get_mut(&id).filter(|session| session.opened == opened) else {
             return Admission::Refused(Refusal::SessionExpired);
         };
+        let before = digest::of_session(&session.head(id));
         touch(&mut self.by_last, id, session, at, now);
-        session.raise_low(command.low);
-        session.admit(command.number, rules)
+        let dropped = session.raise_low(id, command.low);
+        self.content = changed(self.content, before, digest::of_session(&session.head(id))).wrapping_sub(dropped);
+        match session.judge(command.number, rules) {
+            Verdict::New => Admission::Run(Admitted {
+                id,
+                session,
+                content: &mut self.content,
+            }),
+            Verdict::Repeat(done) => Admission::Repeat(done),
+            Verdict::Refused(refusal) => Admission::Refused(refusal),
+        }
     }
 
     /// Removes one session that has been idle for too long at log time `now`; none if there is no such.
@@ -175,7 +223,9 @@ impl Sessions {
     }
 
     fn remove(&mut self, id: u128) -> SessionRef {
+        self.keep_for_cut(id);
         let session = self.by_id.remove(&id).expect("only living sessions are removed");
+        self.content = self.content.wrapping_sub(session.content(id));
         let indexed = self.by_last.remove(&session.last);
         assert_eq!(
             indexed,
@@ -188,6 +238,131 @@ impl Sessions {
             opened: session.opened,
         }
     }
+
+    /// A session is about to change: a snapshot that has not come to it yet keeps it as it is.
+    fn keep_for_cut(&mut self, id: u128) {
+        let Some(cut) = &mut self.cut else { return };
+        let is_written = cut.passed.is_some_and(|passed| id <= passed);
+        if is_written {
+            return;
+        }
+        // Its last command tells whether it is as it was: every change is one.
+        if let Some(session) = self.by_id.get(&id).filter(|session| session.last.slot <= cut.slot) {
+            cut.kept.insert(id, session.clone());
+        }
+    }
+
+    /// Begins a snapshot of the table as it is behind `slot`; one under way is given up.
+    pub(super) fn begin_cut(&mut self, slot: Slot) {
+        self.cut = Some(SessionCut {
+            slot,
+            passed: None,
+            kept: BTreeMap::new(),
+            writing: None,
+        });
+    }
+
+    /// Gives the next sessions of the snapshot, each with its replies behind it, until what `give` says they take reaches
+    /// `bytes_max`; adds what they are to `content`. Whether there are more.
+    pub(super) fn next_of_cut(
+        &mut self,
+        bytes_max: usize,
+        content: &mut u64,
+        give: &mut dyn FnMut(ItemRef<'_>) -> usize,
+    ) -> bool {
+        let Some(cut) = &mut self.cut else { return false };
+        let mut bytes = 0;
+        while bytes < bytes_max {
+            if let Some((id, session, written)) = &mut cut.writing
+                && let Some((number, done)) = session.kept.get(*written)
+            {
+                *written += 1;
+                *content = content.wrapping_add(digest::of_reply(*id, *number, done));
+                bytes += give(ItemRef::Reply { number: *number, done });
+                continue;
+            }
+            let Some((id, session)) = cut.next(&self.by_id) else {
+                self.cut = None;
+                return false;
+            };
+            let head = session.head(id);
+            *content = content.wrapping_add(digest::of_session(&head));
+            bytes += give(ItemRef::Session(head));
+            (cut.passed, cut.writing) = (Some(id), Some((id, session, 0)));
+        }
+        true
+    }
+
+    /// Gives up a snapshot under way.
+    pub(super) fn end_cut(&mut self) {
+        self.cut = None;
+    }
+
+    /// Puts a session of a snapshot back, without its replies.
+    pub(super) fn load(&mut self, head: &SessionHead) {
+        let session = Session {
+            opened: head.session.opened,
+            opened_revision: head.opened_revision,
+            last: head.last,
+            last_time: head.last_time,
+            low: head.low,
+            kept: VecDeque::with_capacity(head.replies),
+            kept_bytes: 0,
+        };
+        self.content = self.content.wrapping_add(digest::of_session(head));
+        self.by_id.insert(head.session.id, session);
+        self.by_last.insert(head.last, head.session.id);
+    }
+
+    /// Puts a reply back that session `id` keeps; false if it cannot stand there.
+    pub(super) fn load_reply(&mut self, id: u128, number: u64, done: Done) -> bool {
+        let Some(session) = self.by_id.get_mut(&id) else {
+            return false;
+        };
+        let is_ascending = session.kept.back().is_none_or(|(last, _)| *last < number);
+        let is_in_range = number >= session.low && number - session.low < IN_FLIGHT_MAX;
+        if !is_ascending || !is_in_range {
+            return false;
+        }
+        self.content = self.content.wrapping_add(digest::of_reply(id, number, &done));
+        session.kept_bytes += reply_bytes(&done);
+        session.kept.push_back((number, done));
+        true
+    }
+
+    /// Frees some of the memory of a table that is of no use any more; whether there is more.
+    pub(super) fn discard(&mut self, sessions: usize) -> bool {
+        self.by_last.clear();
+        for _ in 0..sessions {
+            if self.by_id.pop_first().is_none() {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+impl SessionCut {
+    /// The next session as it was.
+    fn next(&mut self, living: &BTreeMap<u128, Session>) -> Option<(u128, Session)> {
+        let from = self.passed.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut unchanged = living.range((from, Bound::Unbounded));
+        let unchanged = unchanged.find(|(_, session)| session.last.slot <= self.slot);
+        let is_kept = match (unchanged, self.kept.first_key_value()) {
+            (Some((id, _)), Some((kept, _))) => kept < id,
+            (None, Some(_)) => true,
+            (_, None) => false,
+        };
+        if is_kept {
+            return self.kept.pop_first();
+        }
+        unchanged.map(|(id, session)| (*id, session.clone()))
+    }
+}
+
+/// A sum in which one part has changed.
+fn changed(sum: u64, before: u64, after: u64) -> u64 {
+    sum.wrapping_sub(before).wrapping_add(after)
 }
 
 fn touch(by_last: &mut BTreeMap<Position, u128>, id: u128, session: &mut Session, at: Position, now: LogTime) {
@@ -197,12 +372,27 @@ fn touch(by_last: &mut BTreeMap<Position, u128>, id: u128, session: &mut Session
     session.last_time = now;
 }
 
-impl Session {
-    /// Keeps the reply of a write that is about to run, for its repeats.
+impl Admitted<'_> {
+    /// Keeps the reply of the write, which is about to run, for its repeats.
     ///
     /// # Errors
     /// [`Refusal::Busy`] if there is no room; nothing has changed then, and the write must not run.
-    pub fn keep(&mut self, number: u64, done: &Done) -> Result<(), Refusal> {
+    pub fn keep(self, number: u64, done: &Done) -> Result<(), Refusal> {
+        self.session.keep(number, done)?;
+        *self.content = self.content.wrapping_add(digest::of_reply(self.id, number, done));
+        Ok(())
+    }
+}
+
+/// What a session says of a number.
+enum Verdict {
+    New,
+    Repeat(Done),
+    Refused(Refusal),
+}
+
+impl Session {
+    fn keep(&mut self, number: u64, done: &Done) -> Result<(), Refusal> {
         let bytes = reply_bytes(done);
         let limit = if number == self.low {
             KEPT_BYTES_MAX
@@ -223,32 +413,58 @@ impl Session {
         Ok(())
     }
 
-    fn admit(&mut self, number: u64, rules: Rules) -> Admission<'_> {
+    fn judge(&self, number: u64, rules: Rules) -> Verdict {
         // `low` is at least 1, so a number of zero ends here too.
         if number < self.low {
-            return Admission::Refused(Refusal::NumberForgotten);
+            return Verdict::Refused(Refusal::NumberForgotten);
         }
         if rules.run_writes_once
             && let Ok(place) = self.kept.binary_search_by_key(&number, |(kept, _)| *kept)
         {
-            return Admission::Repeat(self.kept[place].1.clone());
+            return Verdict::Repeat(self.kept[place].1.clone());
         }
         // The bound is on the span and not on the count: so the lowest outstanding number always has a place.
         if number - self.low >= IN_FLIGHT_MAX {
-            return Admission::Refused(Refusal::Busy);
+            return Verdict::Refused(Refusal::Busy);
         }
-        Admission::Run(self)
+        Verdict::New
     }
 
-    fn raise_low(&mut self, low: u64) {
+    /// Drops the replies below `low`; what they were in the digest of the content.
+    fn raise_low(&mut self, id: u128, low: u64) -> u64 {
         // A late copy of a command carries an older mark.
         self.low = self.low.max(low);
+        let mut dropped: u64 = 0;
         while let Some((number, done)) = self.kept.front() {
             if *number >= self.low {
                 break;
             }
+            dropped = dropped.wrapping_add(digest::of_reply(id, *number, done));
             self.kept_bytes -= reply_bytes(done);
             self.kept.pop_front();
+        }
+        dropped
+    }
+
+    /// What it adds to the digest of the content, replies included.
+    fn content(&self, id: u128) -> u64 {
+        let replies = self.kept.iter();
+        replies.fold(digest::of_session(&self.head(id)), |sum, (number, done)| {
+            sum.wrapping_add(digest::of_reply(id, *number, done))
+        })
+    }
+
+    fn head(&self, id: u128) -> SessionHead {
+        SessionHead {
+            session: SessionRef {
+                id,
+                opened: self.opened,
+            },
+            opened_revision: self.opened_revision,
+            last: self.last,
+            last_time: self.last_time,
+            low: self.low,
+            replies: self.kept.len(),
         }
     }
 

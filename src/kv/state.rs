@@ -7,8 +7,9 @@
 //! decided, then the session finds room for its reply, and only then does the map change: a refusal has run nothing.
 
 use super::command::{Answer, Command, Done, Op, Refusal, Versioned};
-use super::digest::Digest;
+use super::digest::{self, Digest};
 use super::session::{Admission, Position, SessionView, Sessions};
+use super::snapshot::{Cut, ItemRef, Mismatch, Summary};
 use super::store::Store;
 use crate::paxos::{LogTime, Slot};
 use crate::rules::Rules;
@@ -34,6 +35,8 @@ pub struct State {
     rules: Rules,
     /// This node's own clock, which no rule that is kept ever looks at.
     clock: LogTime,
+    /// The snapshot under way.
+    cut: Option<Cut>,
 }
 
 impl State {
@@ -135,6 +138,108 @@ impl State {
         self.digest.value()
     }
 
+    /// Digest over the content: map, sessions, revision and log time, whatever the way to them. Stands in each snapshot,
+    /// and is computed anew when one is written or read (`rules.md` 27).
+    pub fn content(&self) -> u64 {
+        let sum = self.store.content().wrapping_add(self.sessions.content());
+        content_of(sum, self.store.revision(), self.log_time)
+    }
+
+    /// Bytes of all keys and values.
+    pub fn bytes(&self) -> u64 {
+        self.store.bytes()
+    }
+
+    /// What a snapshot of the state as it is now says of it.
+    pub fn summary(&self) -> Summary {
+        Summary {
+            slot: self.applied,
+            revision: self.store.revision(),
+            log_time: self.log_time,
+            digest: self.digest.value(),
+            content: self.content(),
+            keys: self.store.keys() as u64,
+            sessions: self.sessions.len() as u64,
+            bytes: self.store.bytes(),
+        }
+    }
+
+    /// Begins a snapshot of the state as it is now; what is applied from now on does not change it. One under way is given
+    /// up. Costs the memory of what changes before the snapshot has come to it, at most the state as it is now.
+    pub fn begin_snapshot(&mut self) -> Summary {
+        let summary = self.summary();
+        self.sessions.begin_cut(self.applied);
+        self.store.begin_cut();
+        self.cut = Some(Cut { summary, sum: 0 });
+        summary
+    }
+
+    /// Gives the next items of the snapshot, sessions by id and then keys in order, until what `give` says they take reaches
+    /// `bytes_max` (more than 0). Whether there are more; behind the last, the snapshot is over.
+    ///
+    /// # Errors
+    /// [`Mismatch`] behind the last, if what was given is not what the state had as its digest: the memory is broken.
+    ///
+    /// # Panics
+    /// If none was begun.
+    pub fn next_of_snapshot(
+        &mut self,
+        bytes_max: usize,
+        give: &mut dyn FnMut(ItemRef<'_>) -> usize,
+    ) -> Result<bool, Mismatch> {
+        let cut = self.cut.as_mut().expect("a snapshot was begun");
+        if self.sessions.next_of_cut(bytes_max, &mut cut.sum, give) {
+            return Ok(true);
+        }
+        let sum = &mut cut.sum;
+        let mut counted = |item: ItemRef<'_>| {
+            if let ItemRef::Key { key, value } = item {
+                *sum = sum.wrapping_add(digest::of_key(key, value));
+            }
+            give(item)
+        };
+        if self.store.next_of_cut(bytes_max, &mut counted) {
+            return Ok(true);
+        }
+        let Cut { summary, sum } = *cut;
+        self.cut = None;
+        let found = content_of(sum, summary.revision, summary.log_time);
+        if found == summary.content {
+            Ok(false)
+        } else {
+            let stated = summary.content;
+            Err(Mismatch { stated, found })
+        }
+    }
+
+    /// Gives up a snapshot under way.
+    pub fn end_snapshot(&mut self) {
+        self.cut = None;
+        self.sessions.end_cut();
+        self.store.end_cut();
+    }
+
+    /// Frees some of the memory of a state that is of no use any more, so that its end stops nobody; whether there is more.
+    pub fn discard(&mut self, items: usize) -> bool {
+        self.end_snapshot();
+        self.sessions.discard(items) || self.store.discard(items)
+    }
+
+    /// The state that a snapshot describes, as its loader has filled it.
+    pub(super) fn loaded(summary: &Summary, mut store: Store, sessions: Sessions, rules: Rules) -> State {
+        store.set_revision(summary.revision);
+        State {
+            store,
+            sessions,
+            applied: summary.slot,
+            log_time: summary.log_time,
+            digest: Digest::resume(summary.digest),
+            rules,
+            clock: LogTime::default(),
+            cut: None,
+        }
+    }
+
     fn run(&mut self, command: &Command, at: Position) -> Applied {
         match command.op {
             Op::Open => {
@@ -176,4 +281,13 @@ impl State {
         self.store.commit(change);
         Applied::Done(done)
     }
+}
+
+/// The digest of the content whose parts add up to `sum`.
+fn content_of(sum: u64, revision: u64, log_time: LogTime) -> u64 {
+    let mut digest = Digest::default();
+    digest.word(sum);
+    digest.word(revision);
+    digest.word(log_time.0);
+    digest.value()
 }

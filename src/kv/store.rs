@@ -8,17 +8,41 @@
 //! A write is two steps. [`Store::decide`] finds the answer and changes nothing; [`Store::commit`] makes the change.
 //! Between the two, the session decides whether it has room to keep that answer ([`super::session`]).
 //!
+//! While a snapshot is written, [`Store::commit`] keeps the old version of what it changes and the snapshot has not
+//! come to yet ([`MapCut`]).
+//!
 //! Not here: who asks, and whether it is a repeat.
 
 use super::command::{Answer, Expect, Op, Previous, Versioned};
+use super::digest;
+use super::snapshot::ItemRef;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::ops::Bound;
+
+/// What a key that a snapshot skips counts towards its slice: so that no slice walks over any number of them.
+const SKIP_BYTES: usize = 64;
 
 /// Keys and values, with the revisions of each key and of the whole.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     map: BTreeMap<Box<[u8]>, Versioned>,
     revision: u64,
+    /// Of all keys and values.
+    bytes: u64,
+    /// The sum of [`digest::of_key`] over all keys.
+    content: u64,
+    cut: Option<MapCut>,
+}
+
+/// A snapshot of the map under way: keys up to `passed` are written, of the others those that have changed since stand
+/// in `kept` as they were. What is kept shares its bytes; it is at most the map as it was.
+#[derive(Clone, Debug)]
+struct MapCut {
+    /// The store's revision when it began: a key of a higher version has changed since.
+    revision: u64,
+    passed: Option<Box<[u8]>>,
+    kept: BTreeMap<Box<[u8]>, Versioned>,
 }
 
 /// What a decided command will do to the map. Borrows from the command.
@@ -54,6 +78,16 @@ impl Store {
     /// Number of keys.
     pub fn keys(&self) -> usize {
         self.map.len()
+    }
+
+    /// Bytes of all keys and values.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The digest of the map, whatever the order in which it came about (`rules.md` 27).
+    pub fn content(&self) -> u64 {
+        self.content
     }
 
     /// The revision that the store will have once `change` is committed.
@@ -113,7 +147,9 @@ impl Store {
             Change::Set { key, value } => self.set(key, value),
             Change::Remove { key } => {
                 let removed = self.map.remove(key);
-                assert!(removed.is_some(), "a removal was decided for a key that is not there");
+                let old = removed.expect("a removal was decided for a key that is there");
+                self.bytes -= (key.len() + old.value.len()) as u64;
+                self.leave(key, old);
             }
         }
     }
@@ -121,20 +157,126 @@ impl Store {
     fn set(&mut self, key: &[u8], value: &[u8]) {
         // Copied out of the batch: a slice of it would keep the whole batch in memory for as long as the key lives.
         let value = Bytes::copy_from_slice(value);
-        match self.map.get_mut(key) {
-            Some(present) => {
-                present.value = value;
-                present.version = self.revision;
-            }
-            None => {
-                let fresh = Versioned {
-                    value,
-                    created: self.revision,
-                    version: self.revision,
-                };
-                self.map.insert(key.into(), fresh);
+        let version = self.revision;
+        self.bytes += value.len() as u64;
+        let Some(present) = self.map.get_mut(key) else {
+            let fresh = Versioned {
+                value,
+                created: version,
+                version,
+            };
+            self.bytes += key.len() as u64;
+            self.content = self.content.wrapping_add(digest::of_key(key, &fresh));
+            self.map.insert(key.into(), fresh);
+            return;
+        };
+        let created = present.created;
+        let new = Versioned {
+            value,
+            created,
+            version,
+        };
+        self.content = self.content.wrapping_add(digest::of_key(key, &new));
+        let old = std::mem::replace(present, new);
+        self.bytes -= old.value.len() as u64;
+        self.leave(key, old);
+    }
+
+    /// A version is no longer that of its key; a snapshot that has not come to it yet keeps it.
+    fn leave(&mut self, key: &[u8], old: Versioned) {
+        self.content = self.content.wrapping_sub(digest::of_key(key, &old));
+        if let Some(cut) = &mut self.cut {
+            let is_written = cut.passed.as_deref().is_some_and(|passed| key <= passed);
+            if !is_written && old.version <= cut.revision {
+                cut.kept.insert(key.into(), old);
             }
         }
+    }
+
+    /// Begins a snapshot of the map as it is now; one under way is given up.
+    pub(super) fn begin_cut(&mut self) {
+        self.cut = Some(MapCut {
+            revision: self.revision,
+            passed: None,
+            kept: BTreeMap::new(),
+        });
+    }
+
+    /// Gives the next keys of the snapshot, in order, until what `give` says they take reaches `bytes_max`. Whether there
+    /// are more.
+    pub(super) fn next_of_cut(&mut self, bytes_max: usize, give: &mut dyn FnMut(ItemRef<'_>) -> usize) -> bool {
+        let Some(cut) = &mut self.cut else { return false };
+        let from = cut.passed.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut present = self.map.range::<[u8], _>((from, Bound::Unbounded)).peekable();
+        let mut last: Option<Box<[u8]>> = None;
+        let mut bytes = 0;
+        let is_done = loop {
+            if bytes >= bytes_max {
+                break false;
+            }
+            let kept = cut.kept.first_key_value();
+            let is_kept = match (present.peek(), kept) {
+                (None, None) => break true,
+                (Some((key, _)), Some((kept, _))) => kept <= *key,
+                (present, _) => present.is_none(),
+            };
+            if is_kept && let Some((key, value)) = cut.kept.pop_first() {
+                present.next_if(|(present, _)| **present == key);
+                bytes += give(ItemRef::Key {
+                    key: &key,
+                    value: &value,
+                });
+                last = Some(key);
+            } else if let Some((key, value)) = present.next() {
+                let is_of_cut = value.version <= cut.revision;
+                bytes += if is_of_cut {
+                    give(ItemRef::Key { key, value })
+                } else {
+                    SKIP_BYTES
+                };
+                if bytes >= bytes_max {
+                    last = Some(key.clone());
+                }
+            }
+        };
+        if is_done {
+            self.cut = None;
+        } else if last.is_some() {
+            cut.passed = last;
+        }
+        !is_done
+    }
+
+    /// Gives up a snapshot under way.
+    pub(super) fn end_cut(&mut self) {
+        self.cut = None;
+    }
+
+    /// Puts a key of a snapshot back.
+    pub(super) fn load(&mut self, key: Box<[u8]>, value: Versioned) {
+        self.bytes += (key.len() + value.value.len()) as u64;
+        self.content = self.content.wrapping_add(digest::of_key(&key, &value));
+        self.map.insert(key, value);
+    }
+
+    /// The revision that a snapshot was taken at.
+    pub(super) fn set_revision(&mut self, revision: u64) {
+        self.revision = revision;
+    }
+
+    /// The highest key.
+    pub(super) fn last_key(&self) -> Option<&[u8]> {
+        self.map.last_key_value().map(|(key, _)| &**key)
+    }
+
+    /// Frees some of the memory of a store that is of no use any more; whether there is more.
+    pub(super) fn discard(&mut self, keys: usize) -> bool {
+        for _ in 0..keys {
+            if self.map.pop_first().is_none() {
+                return false;
+            }
+        }
+        true
     }
 }
 

@@ -1,9 +1,11 @@
 //! The whole room at work: entries go in, answers come out.
 
 use super::session::{IDLE_EXPIRY_MS, IN_FLIGHT_MAX, KEPT_BYTES_MAX, SESSIONS_MAX};
+use super::snapshot::{Item, ItemRef, LoadError, Loader};
 use super::testing::{cas, del, put, put_if_absent, versioned, with_previous};
 use super::*;
 use crate::paxos::{LogTime, Slot};
+use crate::rules::Rules;
 use proptest::prelude::*;
 
 /// A state, and a log that grows behind it.
@@ -522,4 +524,161 @@ proptest! {
             }
         }
     }
+}
+
+/// Takes a snapshot of `state` as it is now, in slices, with an entry of `meanwhile` between any two; what it holds.
+fn snapshot(
+    state: &mut State,
+    mut now: LogTime,
+    slice: usize,
+    meanwhile: &[(u64, Vec<Command>)],
+) -> (snapshot::Summary, Vec<Item>) {
+    let summary = state.begin_snapshot();
+    let mut meanwhile = meanwhile.iter();
+    let mut items = Vec::new();
+    let mut give = |item: ItemRef<'_>| {
+        items.push(item.to_owned());
+        1
+    };
+    while state.next_of_snapshot(slice, &mut give).expect("memory is well") {
+        if let Some((pause, commands)) = meanwhile.next() {
+            now.0 += pause;
+            state.apply(state.applied().next(), now, commands, &mut Vec::new());
+        }
+    }
+    (summary, items)
+}
+
+fn load(summary: snapshot::Summary, items: Vec<Item>) -> Result<State, LoadError> {
+    let mut loader = Loader::new(summary, Rules::default());
+    items.into_iter().try_for_each(|item| loader.add(item))?;
+    loader.finish()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_snapshot_is_the_state_as_it_was_whatever_is_applied_meanwhile(
+        entries in any_log(),
+        cut in 0..30usize,
+        slice in 1..4usize,
+    ) {
+        let cut = cut.min(entries.len());
+        let (mut state, _) = replay(&entries[..cut]);
+        let then = state.clone();
+        let now = LogTime(1_000 + entries[..cut].iter().map(|(pause, _)| pause).sum::<u64>());
+        let (summary, items) = snapshot(&mut state, now, slice, &entries[cut..]);
+        prop_assert_eq!(summary, then.summary());
+        let loaded = load(summary, items).expect("a snapshot can be loaded");
+        prop_assert_eq!(loaded.summary(), then.summary());
+        prop_assert_eq!(contents(&loaded), contents(&then));
+        prop_assert!(loaded.session_views().eq(then.session_views()));
+        // And what follows means the same to both.
+        let (mut loaded, mut then) = (loaded, then);
+        for (_, commands) in &entries[cut..] {
+            let (mut one, mut other) = (Vec::new(), Vec::new());
+            loaded.apply(loaded.applied().next(), now, commands, &mut one);
+            then.apply(then.applied().next(), now, commands, &mut other);
+            prop_assert_eq!(one, other);
+        }
+        prop_assert_eq!(loaded.summary(), then.summary());
+    }
+
+    #[test]
+    fn the_digest_of_the_content_is_that_of_a_state_loaded_anew(entries in any_log()) {
+        let (mut state, _) = replay(&entries);
+        let (summary, items) = snapshot(&mut state, LogTime(1_000), usize::MAX, &[]);
+        prop_assert_eq!(load(summary, items).map(|loaded| loaded.content()), Ok(state.content()));
+    }
+}
+
+#[test]
+fn items_that_are_not_the_state_are_refused() {
+    let mut log = Log::new();
+    let session = log.open(1);
+    for (number, key) in [(1, "a"), (2, "b")] {
+        log.one(&write_low(session, number, 1, put(key, "x")));
+    }
+    let (summary, items) = snapshot(&mut log.state, log.now, usize::MAX, &[]);
+    assert_eq!(items.len(), 5, "a session, two replies, two keys");
+    let with = |change: &dyn Fn(&mut Vec<Item>)| {
+        let mut items = items.clone();
+        change(&mut items);
+        load(summary, items).map(|_| ())
+    };
+    assert_eq!(with(&|_| {}), Ok(()));
+    assert_eq!(with(&|items| items.swap(3, 4)), Err(LoadError::Order));
+    assert_eq!(with(&|items| items.swap(0, 1)), Err(LoadError::Order));
+    assert!(matches!(
+        with(&|items| drop(items.pop())),
+        Err(LoadError::Count { what: "keys", .. })
+    ));
+    assert!(matches!(
+        with(&|items| drop(items.remove(2))),
+        Err(LoadError::Count { what: "replies", .. })
+    ));
+    let altered = with(&|items| {
+        let Some(Item::Key { value, .. }) = items.last_mut() else {
+            unreachable!("keys are last")
+        };
+        value.value = "y".into();
+    });
+    assert!(matches!(altered, Err(LoadError::Content(_))), "{altered:?}");
+}
+
+#[test]
+fn what_changes_ahead_of_a_snapshot_is_kept_once_and_new_keys_are_not() {
+    let mut log = Log::new();
+    let session = log.open(1);
+    log.one(&write(session, 1, put("a", "1")));
+    log.one(&write(session, 2, put("b", "1")));
+    let then = log.state.begin_snapshot();
+    let mut items = Vec::new();
+    for (number, op) in [put("b", "2"), put("c", "2"), del("a"), put("a", "3"), put("b", "3")]
+        .into_iter()
+        .enumerate()
+    {
+        log.one(&write(session, number as u64 + 3, op));
+    }
+    while log
+        .state
+        .next_of_snapshot(1, &mut |item| {
+            items.push(item.to_owned());
+            1
+        })
+        .expect("memory is well")
+    {}
+    let keys: Vec<String> = items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Key { key, value } => Some(format!(
+                "{}={}",
+                String::from_utf8_lossy(key),
+                String::from_utf8_lossy(&value.value)
+            )),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(keys, ["a=1", "b=1"]);
+    assert_eq!((then.keys, log.state.keys()), (2, 3));
+}
+
+#[test]
+fn a_state_of_no_use_any_more_is_freed_in_slices() {
+    let mut log = Log::new();
+    let session = log.open(1);
+    for number in 1..=5 {
+        log.one(&write(
+            session,
+            number,
+            put(["a", "b", "c", "d", "e"][number as usize - 1], "1"),
+        ));
+    }
+    let mut slices = 0;
+    while log.state.discard(2) {
+        slices += 1;
+    }
+    assert!((2..=4).contains(&slices), "{slices}");
+    assert_eq!(log.state.keys(), 0);
 }

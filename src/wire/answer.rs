@@ -157,7 +157,7 @@ fn take_served(from: &mut Reader<'_>) -> Result<Served, DecodeError> {
     })
 }
 
-fn put_answer(answer: &Answer, out: &mut Writer<'_>) {
+pub(super) fn put_answer(answer: &Answer, out: &mut Writer<'_>) {
     match answer {
         Answer::Opened { opened } => {
             out.u8(ANSWER_OPENED);
@@ -184,7 +184,7 @@ fn put_answer(answer: &Answer, out: &mut Writer<'_>) {
     }
 }
 
-fn take_answer(from: &mut Reader<'_>) -> Result<Answer, DecodeError> {
+pub(super) fn take_answer(from: &mut Reader<'_>) -> Result<Answer, DecodeError> {
     Ok(match from.u8("answer")? {
         ANSWER_OPENED => Answer::Opened {
             opened: Slot::take(from, "opened")?,
@@ -242,13 +242,13 @@ fn take_optional(from: &mut Reader<'_>) -> Result<Option<Versioned>, DecodeError
     }
 }
 
-fn put_versioned(versioned: &Versioned, out: &mut Writer<'_>) {
+pub(super) fn put_versioned(versioned: &Versioned, out: &mut Writer<'_>) {
     out.u64(versioned.created);
     out.u64(versioned.version);
     put_value(&versioned.value, out);
 }
 
-fn take_versioned(from: &mut Reader<'_>) -> Result<Versioned, DecodeError> {
+pub(super) fn take_versioned(from: &mut Reader<'_>) -> Result<Versioned, DecodeError> {
     let created = from.count("created")?;
     let version = from.count("version")?;
     let value = take_value(from, "value")?;

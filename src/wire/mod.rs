@@ -7,7 +7,7 @@
 //! * As types: [`message`] (everything that can stand in a frame), [`hello`] (the handshake), [`request`] (what clients
 //!   send and get), [`record`] (what stands in the write-ahead log).
 //! * As bytes: [`bytes`](mod@bytes) (fields), [`frame`] (framing), [`body`] (entries), and the layouts of what stands in
-//!   frames: `agreement` (between nodes), `command` and `answer` (from and to clients).
+//!   frames: `agreement` (between nodes), `command` and `answer` (from and to clients); [`state`] (snapshots).
 
 mod agreement;
 mod answer;
@@ -19,6 +19,7 @@ pub mod hello;
 pub mod message;
 pub mod record;
 pub mod request;
+pub mod state;
 
 pub use bytes::DecodeError;
 pub use frame::{FrameError, FrameType};

@@ -1,0 +1,292 @@
+//! A snapshot of the state: all of it as it was behind one slot, taken in slices while further slots are applied.
+//!
+//! [`State::begin_snapshot`] cuts; [`State::next_of_snapshot`] gives the items, in one order on every node: sessions by
+//! id, each with its replies, then keys. What changes before it was given is kept as it was (copy on write: values share
+//! their bytes), by [`super::store`] and [`super::session`]. [`Loader`] makes a state of the items again. Invariants:
+//! * C1. The items are the state behind the summary's slot, whatever is applied meanwhile: their digest is compared with
+//!   the one that the state had then, when they are given and when they are loaded (`rules.md` 27).
+//! * C2. Same state, same items in the same order.
+//!
+//! Not here: bytes (`wire::state`), files (`storage::snapshot`).
+
+use super::command::{Done, SessionRef, Versioned};
+use super::session::{Position, Sessions};
+use super::state::State;
+use super::store::Store;
+use crate::paxos::{LogTime, Slot};
+use crate::rules::Rules;
+use std::fmt;
+
+/// What a snapshot says of the state as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// The last slot applied.
+    pub slot: Slot,
+    /// The store's revision.
+    pub revision: u64,
+    /// Log time.
+    pub log_time: LogTime,
+    /// The digest over all entries applied, [`State::digest`].
+    pub digest: u64,
+    /// The digest of the content, [`State::content`].
+    pub content: u64,
+    /// How many keys.
+    pub keys: u64,
+    /// How many sessions.
+    pub sessions: u64,
+    /// Bytes of all keys and values.
+    pub bytes: u64,
+}
+
+/// A session without its replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionHead {
+    /// Its name.
+    pub session: SessionRef,
+    /// The store's revision when it was opened.
+    pub opened_revision: u64,
+    /// Where its last command stands in the log.
+    pub last: Position,
+    /// Log time there.
+    pub last_time: LogTime,
+    /// Numbers below it are settled.
+    pub low: u64,
+    /// How many replies it keeps; they follow.
+    pub replies: usize,
+}
+
+/// One part of the state, as it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ItemRef<'a> {
+    /// A session; its replies follow.
+    Session(SessionHead),
+    /// A reply that the session before it keeps.
+    Reply {
+        /// Of which number.
+        number: u64,
+        /// The reply.
+        done: &'a Done,
+    },
+    /// A key with its value.
+    Key {
+        /// The key.
+        key: &'a [u8],
+        /// What is there.
+        value: &'a Versioned,
+    },
+}
+
+/// One part of the state, as it is loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// See [`ItemRef::Session`].
+    Session(SessionHead),
+    /// See [`ItemRef::Reply`].
+    Reply {
+        /// Of which number.
+        number: u64,
+        /// The reply.
+        done: Done,
+    },
+    /// See [`ItemRef::Key`].
+    Key {
+        /// The key.
+        key: Box<[u8]>,
+        /// What is there.
+        value: Versioned,
+    },
+}
+
+/// The digest of the content is not the one that is stated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// What the state, or the snapshot, says.
+    pub stated: u64,
+    /// What the items yield.
+    pub found: u64,
+}
+
+/// Why items are no state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadError {
+    /// An item that cannot stand behind the one before it.
+    Order,
+    /// More or fewer items than the summary says.
+    Count {
+        /// `keys`, `sessions` or `replies`.
+        what: &'static str,
+        /// What is stated.
+        stated: u64,
+        /// How many there are.
+        found: u64,
+    },
+    /// Their digest is another.
+    Content(Mismatch),
+}
+
+/// A snapshot under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    pub(super) summary: Summary,
+    /// Sum of the digests of all items given.
+    pub(super) sum: u64,
+}
+
+/// Makes a state of items.
+#[derive(Debug)]
+pub struct Loader {
+    summary: Summary,
+    store: Store,
+    sessions: Sessions,
+    /// The session whose replies follow, and how many still do.
+    open: Option<(u128, usize)>,
+    rules: Rules,
+}
+
+impl Item {
+    /// The same, as it is given.
+    pub fn as_ref(&self) -> ItemRef<'_> {
+        match self {
+            Item::Session(head) => ItemRef::Session(*head),
+            Item::Reply { number, done } => ItemRef::Reply { number: *number, done },
+            Item::Key { key, value } => ItemRef::Key { key, value },
+        }
+    }
+}
+
+impl ItemRef<'_> {
+    /// The same, kept.
+    pub fn to_owned(self) -> Item {
+        match self {
+            ItemRef::Session(head) => Item::Session(head),
+            ItemRef::Reply { number, done } => Item::Reply {
+                number,
+                done: done.clone(),
+            },
+            ItemRef::Key { key, value } => Item::Key {
+                key: key.into(),
+                value: value.clone(),
+            },
+        }
+    }
+}
+
+impl Loader {
+    /// For the state that `summary` speaks of; what is applied to it is applied as `rules` want it.
+    pub fn new(summary: Summary, rules: Rules) -> Loader {
+        Loader {
+            summary,
+            store: Store::default(),
+            sessions: Sessions::default(),
+            open: None,
+            rules,
+        }
+    }
+
+    /// What is to be loaded.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Takes the next item.
+    ///
+    /// # Errors
+    /// [`LoadError::Order`], [`LoadError::Count`]; the loader is of no use then.
+    pub fn add(&mut self, item: Item) -> Result<(), LoadError> {
+        match item {
+            Item::Session(head) => self.add_session(&head),
+            Item::Reply { number, done } => self.add_reply(number, done),
+            Item::Key { key, value } => self.add_key(key, value),
+        }
+    }
+
+    fn add_session(&mut self, head: &SessionHead) -> Result<(), LoadError> {
+        let last = self.open.map(|(id, _)| id);
+        self.close_session()?;
+        if self.store.keys() > 0 || last.is_some_and(|last| head.session.id <= last) {
+            return Err(LoadError::Order);
+        }
+        self.sessions.load(head);
+        self.open = Some((head.session.id, head.replies));
+        Ok(())
+    }
+
+    fn add_reply(&mut self, number: u64, done: Done) -> Result<(), LoadError> {
+        let Some((id, left)) = self.open.as_mut().filter(|(_, left)| *left > 0) else {
+            return Err(LoadError::Order);
+        };
+        *left -= 1;
+        if self.sessions.load_reply(*id, number, done) {
+            Ok(())
+        } else {
+            Err(LoadError::Order)
+        }
+    }
+
+    fn add_key(&mut self, key: Box<[u8]>, value: Versioned) -> Result<(), LoadError> {
+        self.close_session()?;
+        let is_behind = self.store.last_key().is_none_or(|last| *last < *key);
+        let is_sane = value.created <= value.version && value.version <= self.summary.revision;
+        if !is_behind || !is_sane {
+            return Err(LoadError::Order);
+        }
+        self.store.load(key, value);
+        Ok(())
+    }
+
+    fn close_session(&self) -> Result<(), LoadError> {
+        match self.open {
+            Some((_, left)) if left > 0 => Err(LoadError::Count {
+                what: "replies",
+                stated: left as u64,
+                found: 0,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The state, behind the last item.
+    ///
+    /// # Errors
+    /// Any [`LoadError`].
+    pub fn finish(self) -> Result<State, LoadError> {
+        self.close_session()?;
+        let counts = [
+            ("keys", self.summary.keys, self.store.keys() as u64),
+            ("sessions", self.summary.sessions, self.sessions.len() as u64),
+            ("bytes", self.summary.bytes, self.store.bytes()),
+        ];
+        for (what, stated, found) in counts {
+            if stated != found {
+                return Err(LoadError::Count { what, stated, found });
+            }
+        }
+        let stated = self.summary.content;
+        let state = State::loaded(&self.summary, self.store, self.sessions, self.rules);
+        match state.content() {
+            found if found == stated => Ok(state),
+            found => Err(LoadError::Content(Mismatch { stated, found })),
+        }
+    }
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Mismatch { stated, found } = self;
+        write!(f, "the content has digest {found:016x}, stated is {stated:016x}")
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::Order => f.write_str("an item that cannot stand behind the one before it"),
+            LoadError::Count { what, stated, found } => write!(f, "{found} {what}, stated are {stated}"),
+            LoadError::Content(mismatch) => mismatch.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Mismatch {}
+
+impl std::error::Error for LoadError {}
