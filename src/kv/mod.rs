@@ -16,7 +16,7 @@ pub mod state;
 pub mod store;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

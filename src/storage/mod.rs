@@ -27,6 +27,7 @@ mod reader;
 mod recovery;
 pub mod segment;
 pub mod sim;
+pub mod snapshot;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
