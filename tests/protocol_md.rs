@@ -258,6 +258,8 @@ fn heartbeat() -> Heartbeat {
         echo_ms: 86_400_000,
         applied: Slot(9),
         digest: 0x0123_4567_89ab_cdef,
+        agreed: Slot(7),
+        agreed_digest: 0xfedc_ba98_7654_3210,
     }
 }
 

@@ -401,7 +401,7 @@ impl ClientMachine {
         }
         let elsewhere = matches!(
             code,
-            Code::NotLeader | Code::NoLeader | Code::NoQuorum | Code::NotFounded | Code::ShuttingDown
+            Code::NotLeader | Code::NoLeader | Code::NoQuorum | Code::NotFounded | Code::ShuttingDown | Code::Diverged
         );
         if elsewhere {
             self.links.cannot_serve(refusal.endpoint);

@@ -138,6 +138,7 @@ fn code_words(code: Code) -> &'static str {
         Code::NotCaughtUp => "the node had not applied the slot in time",
         Code::LeaderLost => "the leader was lost with the request proposed",
         Code::DeadlinePassed => "the deadline passed with the request proposed",
+        Code::Diverged => "the node's state differs from another node's",
     }
 }
 

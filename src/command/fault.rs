@@ -1,6 +1,6 @@
 //! What breaks a node on purpose: the debug port's `fault …` and the failures of an acceptor by chance.
 //!
-//! Every fault but `crash` ends by itself, at the latest after [`FAULT_MAX`]. A [`FaultCommand`] shows itself as the
+//! Every fault but `crash` and `corrupt` ends by itself, at the latest after [`FAULT_MAX`]. A [`FaultCommand`] shows itself as the
 //! line that it is read from, so a script can send it on to a node's debug port.
 
 use super::{ParseError, parse_node, split_line};
@@ -19,7 +19,7 @@ pub const FAULT_MAX: Duration = Duration::from_secs(600);
 pub const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// The forms of `fault`, and what each does; for `help` and for errors.
-pub const FAULT_FORMS: [(&str, &str); 9] = [
+pub const FAULT_FORMS: [(&str, &str); 10] = [
     (
         "fault acceptor down [5s]",
         "the acceptor fails, and restarts from the disk",
@@ -30,6 +30,10 @@ pub const FAULT_FORMS: [(&str, &str); 9] = [
     ("fault isolate [10s]", "cut off from all peers"),
     ("fault pause 2s", "the whole loop sleeps"),
     ("fault slow-sync 50ms [10s]", "every sync takes so much longer"),
+    (
+        "fault corrupt",
+        "the applied state is altered, for good: digests differ with the next write",
+    ),
     ("fault crash", "the process aborts at once"),
     ("fault clear", "ends all faults"),
 ];
@@ -92,6 +96,8 @@ pub enum FaultCommand {
         /// How long.
         lasts: Duration,
     },
+    /// The applied state is altered, as broken memory would; what is on disk is not.
+    Corrupt,
     /// The process aborts at once.
     Crash,
     /// All faults end now.
@@ -135,6 +141,7 @@ impl FaultCommand {
                 by: bounded(by, PAUSE_MAX)?,
                 lasts: lasts(rest)?,
             }),
+            ["corrupt"] => Ok(FaultCommand::Corrupt),
             ["crash"] => Ok(FaultCommand::Crash),
             ["clear"] => Ok(FaultCommand::Clear),
             _ => Err(wrong("no such fault")),
@@ -229,6 +236,7 @@ impl fmt::Display for FaultCommand {
                     format_duration(*lasts)
                 )
             }
+            FaultCommand::Corrupt => write!(f, "fault corrupt"),
             FaultCommand::Crash => write!(f, "fault crash"),
             FaultCommand::Clear => write!(f, "fault clear"),
         }
@@ -351,6 +359,7 @@ mod tests {
                 },
             ),
             ("fault acceptor up", FaultCommand::AcceptorUp),
+            ("fault corrupt", FaultCommand::Corrupt),
             ("fault crash", FaultCommand::Crash),
             ("fault clear", FaultCommand::Clear),
         ];

@@ -240,6 +240,12 @@ impl State {
         }
     }
 
+    /// Alters the state behind the log's back, as broken memory would (fault injection): every later change has another
+    /// revision than at other nodes.
+    pub fn corrupt(&mut self) {
+        self.store.corrupt();
+    }
+
     fn run(&mut self, command: &Command, at: Position) -> Applied {
         match command.op {
             Op::Open => {

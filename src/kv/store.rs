@@ -90,6 +90,11 @@ impl Store {
         self.content
     }
 
+    /// One revision is gone, as if memory had broken (fault injection).
+    pub(super) fn corrupt(&mut self) {
+        self.revision += 1;
+    }
+
     /// The revision that the store will have once `change` is committed.
     pub fn revision_after(&self, change: Change<'_>) -> u64 {
         match change {

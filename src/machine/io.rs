@@ -117,6 +117,8 @@ pub enum Input {
     AcceptorDown,
     /// The failed acceptor restarts: it reads its state again from the disk.
     AcceptorUp,
+    /// The applied state is altered, as broken memory would (fault injection): its effects differ from now on.
+    Corrupt,
     /// A clean end is wanted: hand leadership over, finish what is in flight, take nothing new.
     Shutdown,
 }
@@ -314,6 +316,17 @@ impl Settings {
             cache_bytes: 64 << 20,
             part_bytes: PART_BYTES,
             rules: Rules::KEPT,
+        }
+    }
+}
+
+impl Note {
+    /// Whether somebody must look after it.
+    pub fn is_alarm(&self) -> bool {
+        match self {
+            Note::Paxos(note) => note.is_alarm(),
+            Note::LostMemory { .. } => true,
+            Note::Founded { .. } | Note::WaitsFor { .. } => false,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::kv::state::{Applied, State};
 use crate::kv::{Command, Op};
 use crate::paxos::election::Timing;
 use crate::paxos::replica::Config;
-use crate::paxos::{Entry, EntryKind, Membership, NodeId, Outbox, Output, Replica, Slot, Stance, Write};
+use crate::paxos::{Entry, EntryKind, Health, Membership, NodeId, Outbox, Output, Replica, Slot, Stance, Write};
 use crate::time::Time;
 use crate::wire::hello::HelloKind;
 use crate::wire::message::ErrorCode;
@@ -140,6 +140,7 @@ impl Machine {
             self.replica.know(node, incarnation);
         }
         self.replica.start(now);
+        self.replica.note_digest(self.state.applied(), self.state.digest());
         let records = self.founding.start(self.out.written());
         self.append(records, effects);
         self.after_step(now, effects);
@@ -178,6 +179,7 @@ impl Machine {
             Input::FreeSpace { bytes } => self.on_free_space(bytes),
             Input::AcceptorDown => self.replica.fail_acceptor(&mut self.out),
             Input::AcceptorUp => self.replica.restart_acceptor(&mut self.out),
+            Input::Corrupt => self.state.corrupt(),
             Input::Shutdown => {
                 self.shutdown.get_or_insert_with(|| Shutdown::begin(now));
             }
@@ -297,6 +299,9 @@ impl Machine {
         }
         let deadline = now + self.wait_of(&request);
         let request = match request.op {
+            RequestOp::GetStale { .. } if self.replica.digests().health() != Health::Sound => {
+                return self.answer(origin, self.refusal(Code::Diverged), effects);
+            }
             RequestOp::GetStale { .. } if self.reads.len() >= self.settings.queue_requests => {
                 return self.answer(origin, not_done(Code::Busy), effects);
             }
@@ -339,6 +344,8 @@ impl Machine {
         let bytes = self.queue.bytes().max(self.relays.bytes()) + request_bytes;
         if self.shutdown.is_some() {
             Some(Code::ShuttingDown)
+        } else if self.replica.digests().health() != Health::Sound {
+            Some(Code::Diverged)
         } else if !self.founding.is_founded() {
             Some(Code::NotFounded)
         } else if waiting >= self.settings.queue_requests || bytes > self.settings.queue_bytes {
@@ -499,7 +506,11 @@ impl Machine {
             self.is_halted = true;
             return effects.push(Effect::Halt { reason });
         }
+        self.replica.judge_digests(now, &mut self.out);
         self.on_stance_change(effects);
+        if self.replica.digests().health() != Health::Sound {
+            self.drop_clients(Code::Diverged, effects);
+        }
         self.answer_reads(now, effects);
         self.tell_founding(effects);
         self.continue_shutdown(now, effects);
@@ -512,11 +523,11 @@ impl Machine {
             let commands = decode(slot, &entry)?;
             let mut applied = Vec::with_capacity(commands.len());
             self.state.apply(slot, entry.stamp, &commands, &mut applied);
+            self.replica.note_digest(slot, self.state.digest());
             if let Some(proposed) = self.proposed.remove(&slot) {
                 self.settle(proposed, &entry, applied, effects);
             }
         }
-        self.replica.set_digest(self.state.applied(), self.state.digest());
         Ok(())
     }
 
@@ -557,7 +568,9 @@ impl Machine {
         match stance {
             Stance::Leader(_) => self.keep_or_give_up(effects),
             Stance::Candidate { keeps_clients: true } => self.reads.begin_anew(),
-            Stance::Follower | Stance::Candidate { keeps_clients: false } => self.drop_clients(effects),
+            Stance::Follower | Stance::Candidate { keeps_clients: false } => {
+                self.drop_clients(Code::NotLeader, effects);
+            }
         }
     }
 
@@ -582,7 +595,8 @@ impl Machine {
         }
     }
 
-    fn drop_clients(&mut self, effects: &mut Vec<Effect>) {
+    /// Nobody is served any more: what was proposed is unknown, what only waited is refused with `code`.
+    fn drop_clients(&mut self, code: Code, effects: &mut Vec<Effect>) {
         for (_, proposed) in std::mem::take(&mut self.proposed) {
             self.give_up(proposed, effects);
         }
@@ -592,7 +606,7 @@ impl Machine {
             .into_iter()
             .chain(self.reads.take_all().into_iter().map(|read| read.origin));
         for origin in queued.collect::<Vec<_>>() {
-            self.answer(origin, not_done(Code::NotLeader), effects);
+            self.answer(origin, not_done(code), effects);
         }
     }
 
@@ -693,7 +707,7 @@ impl Machine {
             self.queue.is_empty() && self.proposed.is_empty() && self.reads.len() == 0 && self.relays.len() == 0;
         shutdown.go_on(now, is_idle, &mut self.replica, &mut self.out);
         if shutdown.ends_now(now, &self.replica) {
-            self.drop_clients(effects);
+            self.drop_clients(Code::NotLeader, effects);
             self.lose_relays(|_| true, effects);
             self.replica.record_chosen_upto(&mut self.out);
             self.drain(effects);

@@ -1,7 +1,7 @@
 //! What `status` shows: plain data, read from the machine, for the debug port, STATUS and `synod status`.
 
 use super::machine::Machine;
-use crate::paxos::{Ballot, NodeId, Slot, Stance};
+use crate::paxos::{Ballot, Health, NodeId, Slot, Stance};
 use crate::time::Time;
 use std::time::Duration;
 
@@ -46,6 +46,10 @@ pub struct Status {
     pub voter: bool,
     /// Why, or why not.
     pub voter_reason: String,
+    /// The first slot at which its state was seen to differ from a peer's or a quorum's, while it does not serve for it.
+    pub diverged: Option<Slot>,
+    /// From whom, and what is known of it.
+    pub diverged_reason: String,
     /// Whether its acceptor is up (see fault injection).
     pub acceptor_up: bool,
     /// Whether, leading, it heard a quorum within the election timeout; following: whether it hears its leader.
@@ -100,6 +104,11 @@ impl Machine {
             waits_for: self.founding.waits_for(),
             voter: replica.votes(),
             voter_reason: self.voter_reason(),
+            diverged: match replica.digests().health() {
+                Health::Sound => None,
+                Health::Suspect { slot, .. } | Health::Diverged { slot } => Some(slot),
+            },
+            diverged_reason: self.diverged_reason(),
             acceptor_up: replica.acceptor().is_some(),
             has_quorum: self.has_quorum(now),
             open_slots,
@@ -128,11 +137,25 @@ impl Machine {
         }
     }
 
+    fn diverged_reason(&self) -> String {
+        match self.replica.digests().health() {
+            Health::Sound => "no digest differs".into(),
+            Health::Suspect { peer, .. } => {
+                format!("it differs from {peer}; no quorum has shown yet who is wrong, so it serves nobody")
+            }
+            Health::Diverged { .. } => {
+                "it differs from a quorum: start it again; if it diverges again, give it an empty data directory".into()
+            }
+        }
+    }
+
     fn voter_reason(&self) -> String {
         if let Some(reason) = self.founding.lost() {
             format!("lost its memory: {reason}")
         } else if !self.founding.is_founded() {
             "the cluster is not founded yet".into()
+        } else if self.replica.digests().is_diverged() {
+            "its state differs from a quorum's".into()
         } else if self.replica.acceptor().is_none() {
             "its acceptor is failed (fault injection)".into()
         } else {

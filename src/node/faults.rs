@@ -45,6 +45,8 @@ pub struct Faults {
     on: Vec<On>,
     /// A pause that begins with the next turn.
     pause: Option<Duration>,
+    /// The machine is to be told that its state is altered.
+    corrupts: bool,
     failures: Option<Failures>,
     /// What the machine was last told of its acceptor.
     told_down: bool,
@@ -78,6 +80,7 @@ impl Faults {
         Faults {
             on: Vec::new(),
             pause: None,
+            corrupts: false,
             failures: failures.map(|spec| Failures::new(node, spec)),
             told_down: false,
             chance: fastrand::Rng::with_seed(SEED_STEP.wrapping_mul(u64::from(node.0))),
@@ -91,6 +94,7 @@ impl Faults {
     pub fn put_on(&mut self, now: Time, fault: FaultCommand) -> Result<(), TooManyFaults> {
         match &fault {
             FaultCommand::Crash => crash(),
+            FaultCommand::Corrupt => self.corrupts = true,
             FaultCommand::Clear => {
                 self.on.clear();
                 self.pause = None;
@@ -182,6 +186,9 @@ impl Faults {
             }
             goes_on
         });
+        if std::mem::take(&mut self.corrupts) {
+            inputs.push(Input::Corrupt);
+        }
         if let Some(failures) = &mut self.failures {
             failures.advance(now);
         }

@@ -62,6 +62,10 @@ pub struct Gauges {
     pub output_bytes: usize,
     /// Requests of clients that were not answered yet.
     pub in_flight: usize,
+    /// Digests of peers that were compared with this node's own, and those that differed.
+    pub digests: (u64, u64),
+    /// Whether this node's state differs from a peer's or a quorum's, and it serves nobody.
+    pub diverged: bool,
 }
 
 impl Metrics {
@@ -127,6 +131,9 @@ impl Metrics {
             ("debug_connections", now.debug as u64),
             ("output_bytes", now.output_bytes as u64),
             ("requests_in_flight", now.in_flight as u64),
+            ("digests_compared", now.digests.0),
+            ("digests_differing", now.digests.1),
+            ("diverged", now.diverged.into()),
         ]
         .map(|(name, value)| (name.to_string(), value))
         .into();

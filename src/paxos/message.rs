@@ -152,6 +152,10 @@ pub struct Heartbeat {
     pub applied: Slot,
     /// Digest of the log and its effects up to `applied`.
     pub digest: u64,
+    /// The highest slot at which a quorum, the leader included, is known to have one digest (0: none yet).
+    pub agreed: Slot,
+    /// That digest: who has another one there is wrong.
+    pub agreed_digest: u64,
 }
 
 /// See [`Message::HeartbeatAck`].

@@ -6,6 +6,7 @@
 //!
 //! * [`ballot`]: names of rounds, slots and nodes. [`entry`]: what is agreed on. [`message`]: what nodes say.
 //! * [`membership`]: who the members are, and sets of distinct voters. [`identity`]: whose votes count.
+//! * [`digests`]: whether all nodes' states come from the same log, with the same effect.
 //! * [`acceptor`], [`proposer`], [`learner`]: the roles, safety only. [`election`], [`rounds`]: liveness and confirmation.
 //! * [`replica`]: all of them together, with time and durability. [`outbox`]: what it asks of the world.
 //!
@@ -13,6 +14,7 @@
 
 pub mod acceptor;
 pub mod ballot;
+pub mod digests;
 pub mod election;
 pub mod entry;
 pub mod identity;
@@ -28,6 +30,7 @@ pub mod rounds;
 pub(crate) mod testing;
 
 pub use ballot::{Ballot, NodeId, Slot};
+pub use digests::Health;
 pub use entry::{Entry, EntryKind, LogTime};
 pub use identity::{Incarnation, Start, Voter};
 pub use membership::{Membership, VoterSet};

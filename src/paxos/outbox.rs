@@ -129,6 +129,32 @@ pub enum Note {
         /// For which slot.
         slot: Slot,
     },
+    /// A peer knows another configuration: its PREPARE or ACCEPT is as if lost.
+    OtherConfig {
+        /// Who.
+        from: NodeId,
+        /// Number of the configuration that it knows.
+        config: u64,
+        /// Number of this node's.
+        own: u64,
+    },
+    /// This node's state differs from a peer's, and it is not known which of them is wrong: it does not serve meanwhile.
+    DigestsDiffer {
+        /// The first slot at which that was seen.
+        slot: Slot,
+        /// Which peer.
+        peer: NodeId,
+    },
+    /// A quorum has the same digest as this node, behind every difference that was seen: it serves again.
+    DigestsAgree {
+        /// At which slot.
+        slot: Slot,
+    },
+    /// This node's state differs from a quorum's: it does not serve, vote or lead any more.
+    Diverged {
+        /// The first slot at which that was seen.
+        slot: Slot,
+    },
     /// The acceptor failed (fault injection).
     AcceptorFailed,
     /// The acceptor is back; it has read its state from the disk.
@@ -152,6 +178,16 @@ pub enum Note {
         /// To whom.
         to: NodeId,
     },
+}
+
+impl Note {
+    /// Whether somebody must look after it.
+    pub fn is_alarm(&self) -> bool {
+        matches!(
+            self,
+            Note::Forgetful { .. } | Note::OtherConfig { .. } | Note::DigestsDiffer { .. } | Note::Diverged { .. }
+        )
+    }
 }
 
 /// Collects outputs, and knows how far the records among them are durable.
@@ -244,6 +280,20 @@ impl fmt::Display for Note {
             Note::Forgetful { node, ballot, slot } => write!(
                 f,
                 "{node} lost its memory: it voted for slot={slot} at ballot={ballot} and does not show it; its votes are dropped"
+            ),
+            Note::OtherConfig { from, config, own } => write!(
+                f,
+                "{from} knows configuration {config}, this node {own}: what it proposes is dropped"
+            ),
+            Note::DigestsDiffer { slot, peer } => write!(
+                f,
+                "DIFFERS from {peer} at slot={slot}: one of the two states is wrong; serves nobody until a quorum shows which"
+            ),
+            Note::DigestsAgree { slot } => write!(f, "agrees with a quorum at slot={slot}: serves again"),
+            Note::Diverged { slot } => write!(
+                f,
+                "DIVERGED at slot={slot}: a quorum has another state; serves, votes and leads no more: start it again, and \
+                 if it diverges again, give it an empty data directory"
             ),
             Note::AcceptorFailed => write!(f, "acceptor failed"),
             Note::AcceptorRestarted { promised, accepted } => {

@@ -444,6 +444,15 @@ impl Checks {
             note,
             Note::Paxos(paxos::Note::Forgetful { .. }) | Note::LostMemory { .. }
         );
+        if let Note::Paxos(
+            paxos::Note::DigestsDiffer { .. } | paxos::Note::Diverged { .. } | paxos::Note::OtherConfig { .. },
+        ) = note
+        {
+            return broken(
+                "digests",
+                format!("{node} {note}, and all nodes were equal at equal slots"),
+            );
+        }
         if accuses && !self.has_lost_memory {
             return broken("no fall", format!("{node} {note}, and nobody's memory was touched"));
         }

@@ -258,6 +258,8 @@ fn put_heartbeat(heartbeat: &Heartbeat, out: &mut Writer<'_>) {
     out.u64(heartbeat.echo_ms);
     heartbeat.applied.put(out);
     out.u64(heartbeat.digest);
+    heartbeat.agreed.put(out);
+    out.u64(heartbeat.agreed_digest);
 }
 
 fn take_heartbeat(from: &mut Reader<'_>) -> Result<Heartbeat, DecodeError> {
@@ -269,6 +271,8 @@ fn take_heartbeat(from: &mut Reader<'_>) -> Result<Heartbeat, DecodeError> {
         echo_ms: from.count("echo_ms")?,
         applied: Slot::take(from, "applied")?,
         digest: from.u64("digest")?,
+        agreed: Slot::take(from, "agreed")?,
+        agreed_digest: from.u64("agreed_digest")?,
     })
 }
 

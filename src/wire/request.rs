@@ -125,6 +125,8 @@ pub enum Code {
     LeaderLost,
     /// Unknown: the deadline passed after the request was on its way or proposed.
     DeadlinePassed,
+    /// The node's state differs from another node's: it may be the wrong one, and serves nobody.
+    Diverged,
 }
 
 impl RequestOp {
@@ -141,7 +143,7 @@ impl RequestOp {
 
 impl Code {
     /// Every code, in the order of their bytes.
-    pub const ALL: [Code; 15] = [
+    pub const ALL: [Code; 16] = [
         Code::NotLeader,
         Code::NoLeader,
         Code::NoQuorum,
@@ -157,6 +159,7 @@ impl Code {
         Code::NotCaughtUp,
         Code::LeaderLost,
         Code::DeadlinePassed,
+        Code::Diverged,
     ];
 
     /// The code's byte: its place among all, from 1.
@@ -191,6 +194,7 @@ impl Code {
             Code::NotCaughtUp => "not_caught_up",
             Code::LeaderLost => "leader_lost",
             Code::DeadlinePassed => "deadline_passed",
+            Code::Diverged => "diverged",
         }
     }
 

@@ -165,6 +165,8 @@ fn heartbeat() -> impl Strategy<Value = Message> {
             echo_ms,
             applied,
             digest,
+            agreed: chosen_upto,
+            agreed_digest: !digest,
         })
     })
 }

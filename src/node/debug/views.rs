@@ -7,9 +7,10 @@ use crate::command::render::quote;
 use crate::kv::{Command, SessionRef};
 use crate::machine::{SlotView, Status};
 use crate::node::flags::{Config, DebugListen};
+use crate::node::metrics::Gauges;
 use crate::node::peers::Peer;
 use crate::node::status::{self, ballot, millis};
-use crate::paxos::{NodeId, Slot};
+use crate::paxos::{Health, NodeId, Slot};
 use crate::storage;
 use crate::time::Time;
 use crate::units::format_duration;
@@ -76,6 +77,7 @@ fn write_reason(status: &Status, obstacle: Option<Code>) -> String {
         Code::Busy => "its queues are full",
         Code::NoQuorum => "too few nodes can be reached",
         Code::NoSpace => "too few nodes have room on their disks",
+        Code::Diverged => "its state differs from another node's",
         _ => "no leader is known and reachable",
     };
     format!("{code}: {words}", code = code.name())
@@ -235,7 +237,13 @@ pub(super) fn config(config: &Config) -> Value {
 }
 
 pub(super) fn metrics(context: &Context<'_>) -> Value {
-    let counters = context.metrics.list(&context.gauges);
+    let digests = context.machine.replica().digests();
+    let gauges = Gauges {
+        digests: digests.counts(),
+        diverged: digests.health() != Health::Sound,
+        ..context.gauges
+    };
+    let counters = context.metrics.list(&gauges);
     let fields = counters.into_iter().map(|(name, value)| (name, value.into()));
     Value::Object(fields.collect::<Map<String, Value>>())
 }

@@ -235,6 +235,7 @@ impl Server {
             debug: self.debug_links,
             output_bytes: self.queued,
             in_flight: self.links.values().map(in_flight).sum(),
+            ..Gauges::default() // what the machine knows is added where the machine is at hand
         }
     }
 

@@ -112,6 +112,7 @@ impl Door for Server {
 
     fn event(&mut self, at: Time, what: What) {
         match &what {
+            What::Note(note) if note.is_alarm() => log::error!("{note}"),
             What::Note(note) => log::info!("{note}"),
             What::Synced { records, took, .. } => self.metrics.synced(*records, *took),
             _ => {}

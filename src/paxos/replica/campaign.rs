@@ -11,8 +11,8 @@ use crate::time::Time;
 impl Replica {
     /// Nobody is heard, or a backoff is over: asks first, so that a node that comes back deposes nobody.
     pub(super) fn stand_up(&mut self, now: Time, out: &mut Outbox) {
-        if !self.may_vote {
-            // Not founded, or memory lost: it neither votes nor proposes; look again later.
+        if !self.may_vote || self.digests.is_diverged() {
+            // Not founded, memory lost, or its state is wrong: it neither votes nor proposes; look again later.
             return self.election.wait_for_leader(now);
         }
         let mut reason = "no leader is heard";

@@ -236,6 +236,7 @@ impl Replica {
         let is_recovered = self.learner.chosen_upto() >= leading.lead.recovery_upto;
         let begun = leading.rounds.confirmed_begun().filter(|_| is_recovered);
         let confirmed = begun.map(|begun| now.since(begun).as_millis());
+        let ((applied, digest), (agreed, agreed_digest)) = (self.digests.newest(), self.digests.agreed());
         let heartbeat = Heartbeat {
             ballot: leading.lead.ballot,
             round: leading.rounds.last(),
@@ -243,8 +244,10 @@ impl Replica {
             // One more: the part of a millisecond that was cut off must not make state look younger than it is.
             confirmed_ms: confirmed.map_or(u32::MAX, |ms| u32::try_from(ms + 1).unwrap_or(u32::MAX)),
             echo_ms: leading.peers.get(&node).map_or(0, |peer| peer.clock_ms),
-            applied: self.digest.0,
-            digest: self.digest.1,
+            applied,
+            digest,
+            agreed,
+            agreed_digest,
         };
         out.send(node, Message::Heartbeat(heartbeat));
     }
@@ -264,6 +267,7 @@ impl Replica {
             heard_at: now,
             clock_ms: peer.clock_ms.max(ack.clock_ms),
         };
+        self.digests.told_by(from, ack.applied, ack.digest);
         // A follower may know as chosen what this leader misses (and never proposes: R3).
         self.learner.hear(ack.chosen_upto.min(self.own_mark()));
         self.tick_catch_up(now, out);

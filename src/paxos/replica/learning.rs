@@ -41,13 +41,18 @@ impl Replica {
             chosen_upto,
             confirmed_ms,
             echo_ms,
-            ..
+            applied,
+            digest,
+            agreed,
+            agreed_digest,
         } = heartbeat;
         self.observe(ballot);
         if ballot.node != from || !self.hear_leader(now, ballot, out) {
             return;
         }
         self.on_watermark(now, from, ballot, chosen_upto, out);
+        self.digests.told_by(from, applied, digest);
+        self.digests.told_of_quorum(agreed, agreed_digest);
         let (sent_after, confirmed) = (Time::from_millis(echo_ms), Duration::from_millis(confirmed_ms.into()));
         // A moment that is still to come was a moment of an earlier life's clock, and says nothing of this one's.
         if confirmed_ms != u32::MAX && echo_ms != 0 && sent_after <= now {
@@ -55,14 +60,15 @@ impl Replica {
                 .heartbeat(sent_after, confirmed, chosen_upto, self.learner.applied());
         }
         if self.votes() {
+            let (applied, digest) = self.digests.newest();
             let ack = HeartbeatAck {
                 ballot,
                 round,
                 chosen_upto: self.learner.chosen_upto(),
                 clock_ms: now.0 / 1_000_000,
                 free_bytes: self.free_bytes,
-                applied: self.digest.0,
-                digest: self.digest.1,
+                applied,
+                digest,
                 voter: self.voter(),
             };
             out.send(from, Message::HeartbeatAck(ack));

@@ -21,6 +21,7 @@ mod voting;
 pub use leading::PeerProgress;
 
 use super::acceptor::Acceptor;
+use super::digests::{Digests, Health};
 use super::election::{Ask, Election, Timing};
 use super::identity::Lives;
 use super::learner::Learner;
@@ -131,7 +132,11 @@ pub struct Replica {
     wrote_acceptance: bool,
     recorded_upto: Slot,
     free_bytes: u64,
-    digest: (Slot, u64),
+    digests: Digests,
+    /// What was last concluded from them, to see a change.
+    health: Health,
+    /// Configurations that are not ours and were told of, to say so once each.
+    other_config: Option<(NodeId, u64)>,
 }
 
 impl Replica {
@@ -153,7 +158,9 @@ impl Replica {
             wrote_acceptance: false,
             recorded_upto: config.base,
             free_bytes: u64::MAX,
-            digest: (config.base, 0),
+            digests: Digests::default(),
+            health: Health::Sound,
+            other_config: None,
             config,
         }
     }
@@ -209,9 +216,9 @@ impl Replica {
         (self.free_bytes, self.has_room) = (free_bytes, has_room);
     }
 
-    /// What heartbeats say of the state applied here: up to which slot, and its digest (`rules.md` 27).
-    pub fn set_digest(&mut self, applied: Slot, digest: u64) {
-        self.digest = (applied, digest);
+    /// A slot was applied here, or a state that ends with it came as a whole: its digest (`rules.md` 27).
+    pub fn note_digest(&mut self, applied: Slot, digest: u64) {
+        self.digests.note(applied, digest);
     }
 
     /// Notes an incarnation of a peer that is durable here: its votes count from now on (`rules.md` 2).
@@ -227,6 +234,11 @@ impl Replica {
             return;
         }
         match message {
+            Message::Prepare { config, .. } | Message::Accept { config, .. }
+                if config != self.config.membership.number =>
+            {
+                self.refuse_other_config(from, config, out);
+            }
             Message::Prepare {
                 ballot,
                 attempt,
@@ -274,6 +286,43 @@ impl Replica {
                 self.on_chosen(now, from, first, entries, chosen_upto, out);
             }
             Message::HandOver { ballot } => self.on_hand_over(now, from, ballot, out),
+        }
+    }
+
+    /// A proposer that knows another configuration counts other quorums: its PREPARE and ACCEPT are as if lost
+    /// (`rules.md` 30). Said once for each that comes.
+    fn refuse_other_config(&mut self, from: NodeId, config: u64, out: &mut Outbox) {
+        if self.other_config.replace((from, config)) != Some((from, config)) {
+            let own = self.config.membership.number;
+            out.note(Note::OtherConfig { from, config, own });
+        }
+    }
+
+    /// Compares what was told of digests with this node's own. One that is wrong gives up what it leads, and votes no
+    /// more; one that may be wrong asks at once for what would show it. Called at the end of each step.
+    pub fn judge_digests(&mut self, now: Time, out: &mut Outbox) {
+        if !self.digests.take_news() {
+            return;
+        }
+        if let Role::Leading(_) = &self.role {
+            self.digests.judge(&self.config.membership, self.config.node);
+        }
+        let health = self.digests.health();
+        if std::mem::replace(&mut self.health, health) == health {
+            return;
+        }
+        match health {
+            Health::Sound => out.note(Note::DigestsAgree {
+                slot: self.digests.agreed().0,
+            }),
+            Health::Suspect { slot, peer } => {
+                out.note(Note::DigestsDiffer { slot, peer });
+                self.begin_round(now, out);
+            }
+            Health::Diverged { slot } => {
+                out.note(Note::Diverged { slot });
+                self.step_down(now, "its state is wrong".into(), out);
+            }
         }
     }
 
@@ -455,9 +504,14 @@ impl Replica {
         }
     }
 
-    /// Whether this node takes part as a voter (D2).
+    /// Whether this node takes part as a voter (D2). One whose state is wrong does not: what it holds may be wrong, too.
     pub fn votes(&self) -> bool {
-        self.may_vote && self.acceptor().is_some()
+        self.may_vote && self.acceptor().is_some() && !self.digests.is_diverged()
+    }
+
+    /// This node's digests, and what comparing them has shown.
+    pub fn digests(&self) -> &Digests {
+        &self.digests
     }
 
     /// How old the state applied here may be.

@@ -144,6 +144,8 @@ fn an_echo_of_a_moment_that_is_still_to_come_tells_no_age() {
             echo_ms,
             applied: Slot::ZERO,
             digest: 0,
+            agreed: Slot::ZERO,
+            agreed_digest: 0,
         };
         n2.on_message(MS(100), NodeId(1), Message::Heartbeat(heartbeat), &mut out);
         assert_eq!(n2.age(MS(60_000)), None, "echo {echo_ms}");
@@ -176,4 +178,40 @@ fn a_node_that_misses_a_slot_heaps_up_a_bounded_part_of_what_follows() {
     assert_eq!(accept(&mut n2, 1, 21, b"a"), 1);
     assert_eq!(n2.learner().chosen_upto(), Slot(21));
     assert_eq!(accept(&mut n2, 22, 21, LARGE), 1, "there is room again");
+}
+
+#[test]
+fn what_a_proposer_of_another_configuration_sends_is_as_if_lost_and_said_once() {
+    let mut out = Outbox::default();
+    let mut n2 = replica(2);
+    let prepare = |config, ballot| Message::Prepare {
+        ballot,
+        attempt: 1,
+        config,
+        from_slot: Slot(1),
+    };
+    let accept = |config, ballot| Message::Accept {
+        ballot,
+        config,
+        slot: Slot(1),
+        chosen_upto: Slot::ZERO,
+        entry: entry(b"a"),
+    };
+    for message in [
+        prepare(2, ballot(1, 1)),
+        accept(2, ballot(1, 1)),
+        prepare(2, ballot(2, 1)),
+    ] {
+        n2.on_message(MS(100), NodeId(1), message, &mut out);
+    }
+    let said: Vec<Output> = out.drain().collect();
+    let note = Note::OtherConfig {
+        from: NodeId(1),
+        config: 2,
+        own: 1,
+    };
+    assert_eq!(said, [Output::Note(note)]);
+    assert_eq!(n2.promised(), Ballot::ZERO);
+    n2.on_message(MS(100), NodeId(1), accept(1, ballot(1, 1)), &mut out);
+    assert_eq!(n2.promised(), ballot(1, 1));
 }
