@@ -59,6 +59,9 @@ pub struct SimArgs {
     /// Nodes of each cluster; drawn if not said
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=9))]
     pub nodes: Option<u16>,
+    /// Another number, other fates of single messages
+    #[arg(long, default_value_t = 0)]
+    pub luck: u32,
     /// At most so many clients
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub clients: Option<u16>,
@@ -268,6 +271,7 @@ impl SimArgs {
             mute: self.mute.iter().fold(FaultSet::NONE, |set, fault| set.with(*fault)),
             keep_faults: self.keep_faults.clone(),
             keep_ops: self.keep_ops.clone(),
+            luck: self.luck,
             rules: self.rules(),
             ..Options::new(seed)
         }
@@ -362,6 +366,7 @@ mod tests {
                 nodes: Some(3),
                 clients: Some(2),
                 lanes: Some(1),
+                luck: 3,
                 mute: FaultSet::NONE.with(Fault::Loss),
                 keep_faults: Some([3, 17].into()),
                 keep_ops: Some(["0.1.7", "1.0.0"].map(|id| id.parse().expect("an id")).into()),

@@ -35,7 +35,7 @@ pub struct Machine {
     pub(super) replica: Replica,
     pub(super) founding: Founding,
     pub(super) state: State,
-    out: Outbox,
+    pub(super) out: Outbox,
     pub(super) queue: WriteQueue,
     pub(super) proposed: BTreeMap<Slot, Proposed>,
     pub(super) reads: Reads,

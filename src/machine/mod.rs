@@ -13,6 +13,7 @@
 //!    (A sync that has nothing to write is left out, and needs no `Synced`.)
 //! 5. Do not wait in the next turn if `Synced` produced records; else wait until `deadline` at most.
 
+mod bounds;
 mod founding;
 pub mod io;
 #[expect(clippy::module_inception, reason = "the machine itself, beside what it is made of")]
@@ -25,6 +26,7 @@ mod status;
 mod tests;
 mod views;
 
+pub use bounds::Bounded;
 pub use io::{Effect, Input, Note, RequestId, Settings};
 pub use machine::Machine;
 pub use status::Status;

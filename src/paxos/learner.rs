@@ -94,6 +94,11 @@ impl Learner {
         }
     }
 
+    /// Bytes of the entries of the prefix that are in memory. Once all are applied, no more than the bound.
+    pub fn recent_bytes(&self) -> usize {
+        self.recent_bytes
+    }
+
     /// Entries known as chosen from `from` on, beyond the prefix (islands): a promise marks them so.
     pub fn islands_from(&self, from: Slot) -> impl Iterator<Item = (Slot, &Entry)> {
         self.beyond.range(from..).map(|(slot, entry)| (*slot, entry))

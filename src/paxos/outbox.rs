@@ -241,6 +241,16 @@ impl Outbox {
         self.synced = self.synced.max(up_to);
     }
 
+    /// How much was collected and not taken yet.
+    pub fn len(&self) -> usize {
+        self.outputs.len()
+    }
+
+    /// Whether nothing was collected, or all was taken.
+    pub fn is_empty(&self) -> bool {
+        self.outputs.is_empty()
+    }
+
     /// Takes what was collected, in order.
     pub fn drain(&mut self) -> std::vec::Drain<'_, Output> {
         self.outputs.drain(..)

@@ -10,13 +10,16 @@
 //! * `ballots`: a ballot is used once.
 //! * `chosen`: what a node takes as chosen, is; a later ballot does not propose against it; watermarks are true.
 //! * `digest`: every applied prefix is the same function of the chosen log.
-//! * `replies`: "done" names the chosen slot that holds the command, and a repeat is answered as the first time.
+//! * `replies`: "done" names the chosen slot that holds the command, and a repeat is answered as the first time; along the
+//!   chosen log, no command of a session is run twice.
+//! * `bounds`: no queue and no memory of a node grows beyond its bound ([`Machine::bounded`]), and its log not beyond what
+//!   it wrote into it.
 //!
 //! Not here: whether the answers of all clients fit together, and whether anything happens at all (`finale`).
 
 use super::report::Violation;
 use super::words;
-use crate::kv::state::State;
+use crate::kv::state::{Applied, State};
 use crate::kv::{Command, Done, SessionRef};
 use crate::machine::{Machine, Note};
 use crate::paxos::{self, Ballot, Entry, EntryKind, Message, NodeId, Slot};
@@ -24,6 +27,7 @@ use crate::wire::{Outcome, Record, Served, body};
 use std::collections::{BTreeMap, BTreeSet};
 
 type Judged = Result<(), Violation>;
+type FirstResults = BTreeMap<(u128, Slot, u64), Done>;
 
 /// The books of one cluster.
 #[derive(Debug)]
@@ -39,7 +43,8 @@ pub struct Checks {
     /// The state that the chosen prefix makes, as far as any node has applied it, and its digest after each slot.
     reference: State,
     digests: Vec<u64>,
-    done: BTreeMap<(u128, Slot, u64), Done>,
+    /// Every write that was run, by session and number, with its first result.
+    done: FirstResults,
     /// Whether somebody's directory was lost, or rots: then a node may be called forgetful.
     pub has_lost_memory: bool,
     found: Option<Violation>,
@@ -57,6 +62,8 @@ struct Books {
     founded: bool,
     /// Handed to the disk, not synced.
     appended: Vec<Record>,
+    /// Bytes handed to the disk in all lives, about.
+    written: u64,
     /// Where the node stood when it was looked at last.
     chosen_upto: Slot,
     applied: Slot,
@@ -78,8 +85,41 @@ struct Votes {
     voters: u32,
 }
 
+/// What a record and a unit take beside the body of an entry, about; and what begins a directory.
+const RECORD_BYTES: u64 = 64;
+const UNIT_BYTES: u64 = 64;
+
+fn record_bytes(record: &Record) -> u64 {
+    RECORD_BYTES
+        + match record {
+            Record::Accepted { entry, .. } | Record::Learned { entry, .. } => entry.body.len() as u64,
+            Record::Roster(roster) => roster.len() as u64 * 2 * RECORD_BYTES,
+            _ => 0,
+        }
+}
+
 fn broken(rule: &'static str, words: String) -> Judged {
     Err(Violation { rule, words })
+}
+
+/// A command of a session that is in the log a second time has the result of its first.
+fn runs_once(done: &mut FirstResults, slot: Slot, commands: &[Command], outcomes: &[Applied]) -> Judged {
+    for (command, outcome) in commands.iter().zip(outcomes) {
+        let Applied::Done(now) = outcome else { continue };
+        if command.number == 0 {
+            continue; // OPEN and CLOSE: what they answer may change
+        }
+        let (session, number) = (command.session, command.number);
+        let first = done
+            .entry((session.id, session.opened, number))
+            .or_insert_with(|| now.clone());
+        if first != now {
+            let words =
+                format!("write {number} of a session is run again in slot {slot}: {now:?}, before it was {first:?}");
+            return broken("replies", words);
+        }
+    }
+    Ok(())
 }
 
 impl Checks {
@@ -146,7 +186,23 @@ impl Checks {
 
     /// A node hands records to its disk.
     pub fn appends(&mut self, node: NodeId, records: &[Record]) {
-        self.books(node).appended.extend_from_slice(records);
+        let books = self.books(node);
+        books.appended.extend_from_slice(records);
+        books.written += records.iter().map(record_bytes).sum::<u64>() + UNIT_BYTES;
+    }
+
+    /// A look at what a node's directory takes in the end: no more than what was written into its log, twice (a record
+    /// that does not fit leaves the rest of its segment), and the segments that are made ahead.
+    ///
+    /// # Errors
+    /// It takes more.
+    pub fn takes(&self, node: NodeId, bytes: u64, segment_bytes: u64) -> Judged {
+        let written = self.disks[usize::from(node.0) - 1].written;
+        if bytes <= 2 * written + 4 * segment_bytes {
+            return Ok(());
+        }
+        let words = format!("the directory of {node} takes {bytes} B, and {written} B were written into its log");
+        broken("bounds", words)
     }
 
     /// What it handed to it is durable, the node says; whether it is, shows after the next loss of power.
@@ -270,6 +326,7 @@ impl Checks {
     /// Something that was durable is not there any more.
     pub fn recovers(&mut self, node: NodeId, records: &[Record]) -> Judged {
         let before = std::mem::take(self.books(node));
+        self.books(node).written = before.written;
         for record in records {
             if let Record::Used(ballot) = record {
                 self.used.insert(*ballot); // perhaps never said to be durable, and so free to be there or not
@@ -489,9 +546,14 @@ impl Checks {
         Ok(())
     }
 
-    /// Whether somebody was told that a write is done.
+    /// Whether a write is done for good.
     pub fn is_done(&self, session: SessionRef, number: u64) -> bool {
         self.done.contains_key(&(session.id, session.opened, number))
+    }
+
+    /// The last slot with a write that was done: nobody who serves may be without it in the end.
+    pub fn done_upto(&self) -> Slot {
+        self.done.values().map(|done| done.slot).max().unwrap_or_default()
     }
 
     /// A look at a node after its turn.
@@ -530,6 +592,13 @@ impl Checks {
                 self.is_chosen(node, slot, entry)?;
             }
         }
+        if let Some(over) = machine.bounded().into_iter().find(|row| row.held > row.most) {
+            let words = format!(
+                "{node} holds {} {}, at most {} are allowed",
+                over.held, over.what, over.most
+            );
+            return broken("bounds", words);
+        }
         let (applied, digest) = (machine.state().applied(), machine.state().digest());
         let looked = self.books(node);
         looked.chosen_upto = upto;
@@ -560,6 +629,7 @@ impl Checks {
             };
             outcomes.clear();
             self.reference.apply(slot, entry.stamp, commands, &mut outcomes);
+            runs_once(&mut self.done, slot, commands, &outcomes)?;
             self.digests.push(self.reference.digest());
         }
         let expected = (applied.0 as usize)

@@ -33,6 +33,8 @@ pub enum Fault {
     PowerCut,
     /// The power fails within a file operation.
     PowerCutInOperation,
+    /// A process is killed within a file operation: what it wrote and did not sync is still in the page cache.
+    KillInOperation,
     /// The power of all nodes fails at once.
     PowerCutOfAll,
     /// A node is told to end, and does so in order.
@@ -49,6 +51,10 @@ pub enum Fault {
     SlowDisk,
     /// A sync fails, which ends the process.
     SyncFailure,
+    /// A write fails, which ends the process; any part of it may have been written.
+    WriteFailure,
+    /// A write takes less than it was given, or is interrupted.
+    ShortWrite,
     /// No space is left on a disk.
     DiskFull,
     /// A bit of a log rots: the node must not start on it as if nothing were wrong.
@@ -63,11 +69,11 @@ pub enum Fault {
 
 /// Some kinds of faults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FaultSet(u32);
+pub struct FaultSet(u64);
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Fault; 27] = [
+    pub const ALL: [Fault; 30] = [
         Fault::Loss,
         Fault::Duplicate,
         Fault::Reorder,
@@ -82,6 +88,7 @@ impl Fault {
         Fault::Kill,
         Fault::PowerCut,
         Fault::PowerCutInOperation,
+        Fault::KillInOperation,
         Fault::PowerCutOfAll,
         Fault::Shutdown,
         Fault::AcceptorFailure,
@@ -90,6 +97,8 @@ impl Fault {
         Fault::ClockJump,
         Fault::SlowDisk,
         Fault::SyncFailure,
+        Fault::WriteFailure,
+        Fault::ShortWrite,
         Fault::DiskFull,
         Fault::BitRot,
         Fault::EmptyDirectory,
@@ -114,6 +123,7 @@ impl Fault {
             Fault::Kill => "kill",
             Fault::PowerCut => "power-cut",
             Fault::PowerCutInOperation => "power-cut-in-operation",
+            Fault::KillInOperation => "kill-in-operation",
             Fault::PowerCutOfAll => "power-cut-of-all",
             Fault::Shutdown => "shutdown",
             Fault::AcceptorFailure => "acceptor-failure",
@@ -122,6 +132,8 @@ impl Fault {
             Fault::ClockJump => "clock-jump",
             Fault::SlowDisk => "slow-disk",
             Fault::SyncFailure => "sync-failure",
+            Fault::WriteFailure => "write-failure",
+            Fault::ShortWrite => "short-write",
             Fault::DiskFull => "disk-full",
             Fault::BitRot => "bit-rot",
             Fault::EmptyDirectory => "empty-directory",
@@ -154,18 +166,18 @@ impl FaultSet {
     /// With `fault`, too.
     #[must_use]
     pub fn with(self, fault: Fault) -> FaultSet {
-        FaultSet(self.0 | 1 << fault as u32)
+        FaultSet(self.0 | 1 << fault as u64)
     }
 
     /// Without `fault`.
     #[must_use]
     pub fn without(self, fault: Fault) -> FaultSet {
-        FaultSet(self.0 & !(1 << fault as u32))
+        FaultSet(self.0 & !(1 << fault as u64))
     }
 
     /// Whether `fault` is among them.
     pub fn has(self, fault: Fault) -> bool {
-        self.0 & 1 << fault as u32 != 0
+        self.0 & 1 << fault as u64 != 0
     }
 
     /// Each of them.

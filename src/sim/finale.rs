@@ -159,7 +159,8 @@ impl World {
         let mut lanes = self.clients.iter().flat_map(|client| &client.last_done);
         let is_served = lanes.all(|done| *done >= finale.requests);
         let applied: Vec<Option<Slot>> = finale.majority.iter().map(|node| self.applied(*node)).collect();
-        let is_even = applied[0].is_some() && applied.iter().all(|slot| *slot == applied[0]);
+        let acknowledged = self.shared.checks.borrow().done_upto();
+        let is_even = applied[0] >= Some(acknowledged) && applied.iter().all(|slot| *slot == applied[0]);
         if is_served && is_even {
             return Ok(true);
         }
@@ -190,6 +191,13 @@ impl World {
 
     fn applied(&self, node: usize) -> Option<Slot> {
         self.nodes[node].machine().map(|machine| machine.state().applied())
+    }
+
+    /// Whether the logs of all nodes take no more than they should.
+    pub(super) fn check_logs(&self) -> Result<(), Violation> {
+        let checks = self.shared.checks.borrow();
+        let mut nodes = self.nodes.iter();
+        nodes.try_for_each(|node| checks.takes(node.id, node.disk.used_bytes(), node.segment_bytes.into()))
     }
 
     /// Whether one node without any fault could have given all these answers.

@@ -125,8 +125,8 @@ impl fmt::Display for Weather {
 }
 
 impl Network {
-    /// Everybody hears everybody.
-    pub fn new(nodes: usize, clients: usize, chance: Chance) -> Network {
+    /// Everybody hears everybody. Another `luck` means other fates on the way.
+    pub fn new(nodes: usize, clients: usize, chance: Chance, luck: u32) -> Network {
         let ends: Vec<End> = (0..nodes).map(End::Node).chain((0..clients).map(End::Client)).collect();
         let ways = ends.iter().flat_map(|from| ends.iter().map(move |to| (*from, *to)));
         Network {
@@ -135,7 +135,7 @@ impl Network {
             cut: vec![None; nodes * nodes],
             client_cut: vec![false; nodes * clients],
             links: ways
-                .map(|(from, to)| chance.stream(Stream::Link, from.name(), to.name()))
+                .map(|(from, to)| chance.stream(Stream::Link, from.name(), u64::from(luck) << 40 | to.name()))
                 .collect(),
         }
     }

@@ -36,6 +36,8 @@ pub struct SimNode {
     pub has_forgotten: bool,
     /// Whether a bit of its log was flipped.
     pub has_rot: bool,
+    /// The next end within a file operation is the process's, not the power's.
+    pub is_killed_in_operation: bool,
     /// Until when the turn under way lasts.
     pub busy_until: Time,
     /// Until when the process stands still.
@@ -43,7 +45,10 @@ pub struct SimNode {
     /// When it is to be woken next.
     pub wake_at: Option<Time>,
     settings: Settings,
-    segment_bytes: u32,
+    /// Size of the segments of its log.
+    pub segment_bytes: u32,
+    /// Failed syncs and writes of its disk before this life.
+    failed_before: (u64, u64),
 }
 
 /// The process of a node.
@@ -68,6 +73,10 @@ pub enum Death {
 pub enum Ending {
     /// The power failed during a file operation.
     PowerCut,
+    /// The process was killed during a file operation.
+    KilledInOperation,
+    /// A write failed.
+    WriteFailed,
     /// A sync failed.
     SyncFailed,
     /// The disk is full, down to the reserve.
@@ -92,11 +101,13 @@ impl SimNode {
             is_lost: false,
             has_forgotten: false,
             has_rot: false,
+            is_killed_in_operation: false,
             busy_until: Time::ZERO,
             paused_until: Time::ZERO,
             wake_at: None,
             settings,
             segment_bytes,
+            failed_before: (0, 0),
         }
     }
 
@@ -128,6 +139,7 @@ impl SimNode {
             seed,
             ..self.settings.clone()
         };
+        self.failed_before = (self.failures(DiskOp::Sync), self.failures(DiskOp::Write));
         let mut records = Vec::new();
         let opened = open::open(self.disk.clone(), &options, settings, |record| {
             records.push(record.clone())
@@ -213,6 +225,7 @@ impl SimNode {
     pub fn die(&mut self, death: Death) {
         self.life = None;
         self.wake_at = None;
+        self.is_killed_in_operation = false;
         match death {
             Death::Killed => self.disk.kill(),
             Death::PowerLost => {
@@ -222,25 +235,47 @@ impl SimNode {
         }
     }
 
-    fn sync_failures(&self) -> u64 {
-        self.disk
-            .fired()
-            .get(&(DiskOp::Sync, DiskFault::Io))
-            .copied()
-            .unwrap_or_default()
+    fn failures(&self, op: DiskOp) -> u64 {
+        self.disk.fired().get(&(op, DiskFault::Io)).copied().unwrap_or_default()
+    }
+
+    /// How often a write took less than it was given, over all lives.
+    pub fn short_writes(&self) -> u64 {
+        let fired = self.disk.fired();
+        let of = |fault| fired.get(&(DiskOp::Write, fault)).copied().unwrap_or_default();
+        of(DiskFault::Short) + of(DiskFault::Interrupted)
+    }
+
+    /// What of the disk explains the end of this life, if anything does.
+    fn fault_of_disk(&self) -> Option<Ending> {
+        let (syncs, writes) = self.failed_before;
+        if self.failures(DiskOp::Sync) > syncs {
+            return Some(Ending::SyncFailed);
+        }
+        (self.failures(DiskOp::Write) > writes).then_some(Ending::WriteFailed)
+    }
+
+    /// The end within a file operation that is under way, if one is.
+    fn end_in_operation(&self) -> Option<Ending> {
+        let ending = if self.is_killed_in_operation {
+            Ending::KilledInOperation
+        } else {
+            Ending::PowerCut
+        };
+        self.disk.is_cut().then_some(ending)
     }
 
     fn refuses_to_start(&self, why: &Unusable) -> Result<Ending, Violation> {
-        if self.disk.is_cut() {
-            return Ok(Ending::PowerCut);
+        if let Some(ending) = self.end_in_operation() {
+            return Ok(ending);
         }
-        match why {
-            Unusable::Directory(OpenError::Damage(_) | OpenError::Missing { .. }) if self.has_rot => {
+        match (why, self.fault_of_disk()) {
+            (Unusable::Directory(OpenError::Damage(_) | OpenError::Missing { .. }), _) if self.has_rot => {
                 Ok(Ending::Damaged)
             }
-            Unusable::Directory(OpenError::Failed(_)) if self.is_full => Ok(Ending::NoSpace),
-            Unusable::Directory(OpenError::Failed(_)) if self.sync_failures() > 0 => Ok(Ending::SyncFailed),
-            why => Err(Violation {
+            (Unusable::Directory(OpenError::Failed(_)), _) if self.is_full => Ok(Ending::NoSpace),
+            (Unusable::Directory(OpenError::Failed(_)), Some(ending)) => Ok(ending),
+            _ => Err(Violation {
                 rule: "start",
                 words: format!("{} does not start on a disk that is well: {why}", self.id),
             }),
@@ -248,14 +283,14 @@ impl SimNode {
     }
 
     fn ending_of(&self, fatal: &Fatal) -> Result<Ending, Violation> {
-        if self.disk.is_cut() {
-            return Ok(Ending::PowerCut);
+        if let Some(ending) = self.end_in_operation() {
+            return Ok(ending);
         }
-        match fatal {
-            Fatal::Storage(_) if self.has_rot => Ok(Ending::Damaged),
-            Fatal::Storage(_) if self.is_full => Ok(Ending::NoSpace),
-            Fatal::Storage(_) if self.sync_failures() > 0 => Ok(Ending::SyncFailed),
-            fatal => Err(Violation {
+        match (fatal, self.fault_of_disk()) {
+            (Fatal::Storage(_), _) if self.has_rot => Ok(Ending::Damaged),
+            (Fatal::Storage(_), _) if self.is_full => Ok(Ending::NoSpace),
+            (Fatal::Storage(_), Some(ending)) => Ok(ending),
+            _ => Err(Violation {
                 rule: "halt",
                 words: format!("{} ends itself: {fatal}", self.id),
             }),
@@ -276,6 +311,8 @@ impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Ending::PowerCut => "the power fails within a file operation",
+            Ending::KilledInOperation => "it is killed within a file operation",
+            Ending::WriteFailed => "a write failed",
             Ending::SyncFailed => "a sync failed",
             Ending::NoSpace => "its disk is full",
             Ending::Damaged => "its log is damaged",

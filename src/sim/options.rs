@@ -34,6 +34,8 @@ pub struct Options {
     pub keep_faults: Option<BTreeSet<u32>>,
     /// Of the operations that clients would begin during the storm, they begin only these; and one each behind it.
     pub keep_ops: Option<BTreeSet<OpId>>,
+    /// Another number, other fates of single messages; everything else as the seed has it.
+    pub luck: u32,
     /// The rules that the nodes keep: all, but in a lesson. The judge keeps them all, always.
     pub rules: Rules,
 }
@@ -62,6 +64,7 @@ impl Options {
             mute: FaultSet::NONE,
             keep_faults: None,
             keep_ops: None,
+            luck: 0,
             rules: Rules::KEPT,
         }
     }
@@ -105,6 +108,9 @@ impl Options {
         ];
         for (flag, bound) in bounds {
             flags.extend(bound.map(|bound| format!("{flag} {bound}")));
+        }
+        if self.luck > 0 {
+            flags.push(format!("--luck {}", self.luck));
         }
         if self.mute != FaultSet::NONE {
             flags.push(format!("--mute {}", self.mute));

@@ -59,6 +59,13 @@ impl Counts {
         *self.faults.entry(fault).or_default() += 1;
     }
 
+    /// A fault happened so many times.
+    pub fn faults(&mut self, fault: Fault, times: u64) {
+        if times > 0 {
+            *self.faults.entry(fault).or_default() += times;
+        }
+    }
+
     /// Something else happened.
     pub fn mark(&mut self, name: &'static str) {
         *self.marks.entry(name).or_default() += 1;

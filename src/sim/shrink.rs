@@ -92,6 +92,10 @@ pub fn shrink_by(
     })
 }
 
+/// Chances that are given to what would leave much out, and to what would leave little out.
+const MANY: u32 = 12;
+const FEW: u32 = 2;
+
 /// Runs some options, and says whether they hold.
 pub type Judge<'a> = dyn FnMut(&Options, &Transcript) -> Result<Report, Violation> + 'a;
 
@@ -128,9 +132,23 @@ impl Search<'_, '_> {
         self.left.runs == 0 || self.left.events == 0
     }
 
-    /// Whether `candidate` fails, too, by the same rule; then it is the best.
-    fn takes(&mut self, candidate: Options) -> bool {
-        if self.is_spent() || candidate == self.best {
+    /// Whether `candidate` fails, too, by the same rule; then it is the best. With fewer messages each one has another
+    /// fate, so a failure that hangs on the fate of some is given another chance, or several where much would be gained.
+    fn takes(&mut self, candidate: &Options, chances: u32) -> bool {
+        if *candidate == self.best {
+            return false;
+        }
+        let luck = candidate.luck;
+        (0..chances).any(|more| {
+            self.try_out(Options {
+                luck: luck.wrapping_add(more),
+                ..candidate.clone()
+            })
+        })
+    }
+
+    fn try_out(&mut self, candidate: Options) -> bool {
+        if self.is_spent() {
             return false;
         }
         let transcript = Transcript::default();
@@ -158,12 +176,12 @@ impl Search<'_, '_> {
             keep_faults: Some(self.happened.faults.iter().copied().collect()),
             ..self.best.clone()
         };
-        self.takes(named);
+        self.takes(&named, 1);
         let named = Options {
             keep_ops: Some(self.happened.ops.iter().copied().collect()),
             ..self.best.clone()
         };
-        self.takes(named);
+        self.takes(&named, 1);
         self.tell();
     }
 
@@ -173,7 +191,7 @@ impl Search<'_, '_> {
                 nodes: Some(nodes),
                 ..self.best.clone()
             };
-            if self.takes(candidate) {
+            if self.takes(&candidate, MANY) {
                 return self.tell();
             }
         }
@@ -187,7 +205,7 @@ impl Search<'_, '_> {
                 clients: Some(clients),
                 ..self.best.clone()
             };
-            if self.takes(candidate) {
+            if self.takes(&candidate, MANY) {
                 self.tell();
                 break;
             }
@@ -196,7 +214,7 @@ impl Search<'_, '_> {
             lanes: Some(1),
             ..self.best.clone()
         };
-        if self.takes(candidate) {
+        if self.takes(&candidate, MANY) {
             self.tell();
         }
     }
@@ -219,7 +237,7 @@ impl Search<'_, '_> {
                 mute: self.best.mute.with(kind),
                 ..self.best.clone()
             };
-            self.takes(candidate);
+            self.takes(&candidate, FEW);
         }
         self.tell();
     }
@@ -240,7 +258,7 @@ impl Search<'_, '_> {
                 mute: FaultSet::NONE,
                 ..self.best.clone()
             };
-            self.takes(candidate);
+            self.takes(&candidate, 1);
         }
         self.tell();
     }
@@ -262,21 +280,26 @@ impl Search<'_, '_> {
         there: impl Fn(&Happened) -> BTreeSet<T>,
         with: impl Fn(&Options, BTreeSet<T>) -> Options,
     ) {
-        if self.takes(with(&self.best, BTreeSet::new())) {
+        if self.takes(&with(&self.best, BTreeSet::new()), MANY) {
             return;
         }
+        // What did not come any more need not be named.
+        let named = with(&self.best, there(&self.happened));
+        self.takes(&named, 1);
         let mut part = there(&self.happened).len().div_ceil(2);
         while part > 0 && !self.is_spent() {
             let mut from = 0;
             let mut has_shrunk = false;
             loop {
-                // What did not come any more in the best run is left out with the rest.
                 let all: Vec<T> = there(&self.happened).into_iter().collect();
                 if from >= all.len() {
                     break;
                 }
                 let left = all[..from].iter().chain(all.iter().skip(from + part));
-                if self.takes(with(&self.best, left.copied().collect())) {
+                let candidate = with(&self.best, left.copied().collect());
+                // The more is left out, the likelier that only the luck is missing.
+                let chances = (MANY * part as u32).div_ceil(all.len() as u32).max(FEW);
+                if self.takes(&candidate, chances) {
                     has_shrunk = true;
                 } else {
                     from += part;
@@ -297,7 +320,7 @@ impl Search<'_, '_> {
                 storm: whole.min(self.best.storm),
                 ..self.best.clone()
             };
-            self.takes(candidate);
+            self.takes(&candidate, 1);
             return;
         }
         for parts in [8, 4, 2] {
@@ -306,7 +329,7 @@ impl Search<'_, '_> {
                 storm,
                 ..self.best.clone()
             };
-            if self.takes(candidate) {
+            if self.takes(&candidate, 1) {
                 return self.tell();
             }
         }

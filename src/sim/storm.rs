@@ -144,8 +144,16 @@ impl World {
                 self.lose_power(node);
             }
             // Counted when it fires.
-            Fault::PowerCutInOperation => self.nodes[node].disk.cut_power_after(rng.u64(1..=6)),
+            Fault::PowerCutInOperation | Fault::KillInOperation => {
+                self.nodes[node].is_killed_in_operation = kind == Fault::KillInOperation;
+                self.nodes[node].disk.cut_power_after(rng.u64(1..=6));
+            }
             Fault::SyncFailure => self.nodes[node].disk.fail(DiskOp::Sync, rng.u64(1..=3), DiskFault::Io),
+            Fault::WriteFailure => self.nodes[node].disk.fail(DiskOp::Write, rng.u64(1..=6), DiskFault::Io),
+            Fault::ShortWrite => {
+                let how = [DiskFault::Short, DiskFault::Interrupted][rng.usize(0..2)];
+                self.nodes[node].disk.fail(DiskOp::Write, rng.u64(1..=6), how);
+            }
             Fault::Shutdown => return self.arrive(node, Arrival::Input(Box::new(Input::Shutdown))),
             Fault::AcceptorFailure => {
                 self.fault(kind);

@@ -102,6 +102,14 @@ impl World {
                 self.fault(Fault::PowerCutInOperation);
                 Death::PowerLost
             }
+            Ending::KilledInOperation => {
+                self.fault(Fault::KillInOperation);
+                Death::Killed
+            }
+            Ending::WriteFailed => {
+                self.fault(Fault::WriteFailure);
+                Death::Killed
+            }
             Ending::SyncFailed => {
                 self.fault(Fault::SyncFailure);
                 Death::Killed

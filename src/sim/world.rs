@@ -68,7 +68,7 @@ impl World {
         let mut world = World {
             now: Time::ZERO,
             queue: Queue::default(),
-            network: Network::new(size, clients.len(), chance),
+            network: Network::new(size, clients.len(), chance, options.luck),
             nodes: nodes(size, options.rules, chance),
             clients,
             connections: BTreeMap::new(),
@@ -131,7 +131,10 @@ impl World {
     fn finish(&mut self) -> Result<Report, Violation> {
         let recorder = std::mem::replace(&mut self.recorder, Recorder::new(None, false).expect("without a file"));
         self.check_history(recorder)?;
+        self.check_logs()?;
         let mut counts = self.shared.counts.borrow().clone();
+        let short_writes = self.nodes.iter().map(SimNode::short_writes).sum();
+        counts.faults(Fault::ShortWrite, short_writes);
         counts.slots = self.shared.checks.borrow().chosen_upto().0;
         for word in [counts.slots, counts.done, counts.not_done, counts.unknown] {
             self.digest.word(word);

@@ -19,8 +19,8 @@ fn strict(
 }
 
 const BUDGET: Budget = Budget {
-    runs: 120,
-    events: 4_000_000,
+    runs: 600,
+    events: 8_000_000,
     nodes_min: 1,
 };
 
