@@ -12,7 +12,7 @@ use support::{RawClient, TestCluster, client, start_cluster};
 use synod::client::blocking::{Cas, Error};
 use synod::kv::{Answer, Done, Expect, Op, SessionRef};
 use synod::paxos::Slot;
-use synod::wire::{Outcome, RequestOp, Served};
+use synod::wire::{Code, Outcome, RequestOp, Served};
 
 /// Writers that put unique keys until told to stop; each remembers what was acknowledged.
 struct Writers {
@@ -363,4 +363,78 @@ fn a_node_that_is_asked_to_end_hands_leadership_over_and_ends_cleanly() {
         log.join("\n")
     );
     assert_ne!(cluster.wait_for_leader(), leader);
+}
+
+#[test]
+fn a_node_whose_state_was_altered_is_found_stops_serving_and_is_well_after_a_new_start() {
+    let mut cluster = start_cluster(3, &["--allow-faults"]);
+    let mut writer = client(&cluster.addresses(), Duration::from_secs(10));
+    writer.put("before", "1").expect("written");
+    let (code, words) = verify(&cluster);
+    assert_eq!(code, Some(0), "{words}");
+    let leader = cluster.wait_for_leader();
+    let victim = cluster.ids().into_iter().find(|id| *id != leader).expect("three");
+    let has_all = |cluster: &synod::cluster::LocalCluster| {
+        let applied = |id| cluster.status(id).map(|status| status["applied"].clone());
+        applied(victim) == applied(leader)
+    };
+    assert!(
+        cluster.wait_until(Duration::from_secs(5), has_all),
+        "it does not catch up"
+    );
+    let answer = cluster.ask(victim, "fault corrupt").expect("the debug port answers");
+    assert!(answer.ends_with("OK\n"), "{answer}");
+    writer.put("after", "2").expect("the others serve");
+    let slot = cluster.status(leader).expect("it answers")["applied"].clone();
+    writer.put("more", "3").expect("the others serve");
+    let is_diverged = |cluster: &synod::cluster::LocalCluster| {
+        let status = cluster.status(victim).unwrap_or_default();
+        status["diverged"].is_u64() && status["voter"] == false
+    };
+    assert!(
+        cluster.wait_until(Duration::from_secs(5), is_diverged),
+        "nobody notices: {:?}",
+        cluster.status(victim)
+    );
+    let (code, words) = verify(&cluster);
+    assert_eq!(code, Some(1), "{words}");
+    assert!(
+        words.contains(&format!("DIFFERENT from slot {slot} on")),
+        "slot {slot}: {words}"
+    );
+    let get = RequestOp::GetStale {
+        key: Bytes::from("before"),
+        at_least: Slot::ZERO,
+    };
+    let outcome = RawClient::connect(&cluster.address(victim).to_string()).request(SessionRef::default(), 0, get);
+    let refused = matches!(
+        outcome,
+        Some(Outcome::NotDone {
+            code: Code::Diverged,
+            ..
+        })
+    );
+    assert!(refused, "{outcome:?}");
+    writer.put("meanwhile", "4").expect("two of three go on");
+    cluster.kill_node(victim);
+    cluster.start_node(victim).expect("it starts again");
+    let is_well = |cluster: &synod::cluster::LocalCluster| {
+        let status = cluster.status(victim).unwrap_or_default();
+        status["diverged"].is_null() && status["voter"] == true && status["has_quorum"] == true
+    };
+    assert!(cluster.wait_until(Duration::from_secs(10), is_well), "it stays wrong");
+    let log = cluster.log().join("\n");
+    assert!(log.contains("ERROR") && log.contains("DIVERGED"), "{log}");
+    let (code, words) = verify(&cluster);
+    assert_eq!(code, Some(0), "{words}");
+}
+
+/// `synod verify`: its exit code and what it printed.
+fn verify(cluster: &TestCluster) -> (Option<i32>, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_synod"))
+        .args(["--endpoints", &cluster.endpoints(), "verify"])
+        .output()
+        .expect("synod runs");
+    let words = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&words).into_owned())
 }

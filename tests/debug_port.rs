@@ -310,7 +310,9 @@ fn the_page_lists_the_names_that_json_has() {
     until("followers have answered", || {
         nc.json("status")["followers"].as_array().map(Vec::len) == Some(2)
     });
-    for command in ["status", "ready", "peers", "slots", "sessions", "timers", "config"] {
+    for command in [
+        "status", "ready", "peers", "slots", "digests", "sessions", "timers", "config",
+    ] {
         assert_eq!(names_in(&nc.json(command)), documented[command], "{command}");
     }
     // What is accepted is known as chosen a moment later, so the list is mostly empty.

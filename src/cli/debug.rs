@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Debug ports stand so far above the port of their node unless a flag says otherwise.
 const DEBUG_PORT_DISTANCE: u16 = 100;
 /// Longest wait for one node's handshake while the right one is looked for.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Send a command to a node's debug port and show the reply; `help` lists the commands
 #[derive(Args, Clone, Debug)]
@@ -107,7 +107,7 @@ fn find(endpoints: &[String], id: u16, timeout: Duration) -> Found {
 }
 
 /// A debug port that listens on every address of its host is met at the address of the node.
-fn seen_from_here(debug: &str, endpoint: &str) -> String {
+pub(super) fn seen_from_here(debug: &str, endpoint: &str) -> String {
     let host = endpoint.rsplit_once(':').map(|(host, _)| host);
     match (debug.rsplit_once(':'), host) {
         (Some(("0.0.0.0" | "[::]", port)), Some(host)) => format!("{host}:{port}"),
@@ -116,7 +116,7 @@ fn seen_from_here(debug: &str, endpoint: &str) -> String {
 }
 
 /// Where the debug port stands by default.
-fn above(endpoint: &str) -> Option<String> {
+pub(super) fn above(endpoint: &str) -> Option<String> {
     let (host, port) = endpoint.rsplit_once(':')?;
     let port = port.parse::<u16>().ok()?.checked_add(DEBUG_PORT_DISTANCE)?;
     Some(format!("{host}:{port}"))

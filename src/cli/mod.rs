@@ -2,7 +2,8 @@
 //!
 //! Results go to standard output, diagnostics to standard error. Exit codes are those of [`exit`], for every subcommand.
 //!
-//! * [`data`]: `put`, `get`, `del`, `cas`. [`debug`]: a node's debug port. [`status`]: all nodes in a table.
+//! * [`data`]: `put`, `get`, `del`, `cas`. [`debug`]: a node's debug port. [`status`]: all nodes in a table. [`verify`]: whether all
+//!   nodes have one state.
 //! * [`load`]: `run` and `bench`; also a script under `synod cluster --run`, which may kill and start nodes.
 //! * [`sim`]: simulated clusters under faults.
 //! * Elsewhere: [`crate::cluster`] and [`crate::workload`] bring their own subcommands.
@@ -14,6 +15,7 @@ pub mod load;
 mod load_cluster;
 pub mod sim;
 pub mod status;
+pub mod verify;
 
 use crate::client::Options;
 use crate::client::options::ENDPOINTS_DEFAULT;
@@ -76,6 +78,8 @@ enum Command {
     Debug(debug::DebugArgs),
     /// Show all nodes in a table: role, ballot, slots, revision, lag, faults
     Status,
+    /// Compare the nodes' states by their digests: exit 0 if all are equal, 1 if not, naming the first slot that differs
+    Verify,
     Run(load::RunArgs),
     Bench(load::BenchArgs),
     Check(CheckArgs),
@@ -89,6 +93,7 @@ pub fn main() -> ExitCode {
     let code = match &cli.command {
         Command::Data(command) => end_on_interrupt().and_then(|()| data::run(&cli.global, command)),
         Command::Debug(args) => end_on_interrupt().and_then(|()| debug::run(&cli.global, args)),
+        Command::Verify => end_on_interrupt().and_then(|()| verify::run(&cli.global)),
         Command::Status => end_on_interrupt().and_then(|()| status::run(&cli.global)),
         Command::Check(args) => {
             end_on_interrupt().map(|()| crate::workload::check::run(args, cli.global.output == Output::Json))

@@ -45,6 +45,19 @@ pub fn hello(address: &str, timeout: Duration) -> io::Result<NodeHello> {
     }
 }
 
+/// Asks a debug port one line; the whole reply. Each step of the way may take `timeout`.
+///
+/// # Errors
+/// That of the socket.
+pub fn ask_debug(address: &str, line: &str, timeout: Duration) -> io::Result<String> {
+    let mut stream = dial(address, timeout)?;
+    writeln!(stream, "{line}")?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply)?;
+    Ok(reply)
+}
+
 /// Dials the first address of the name that answers, with `timeout` for each and for every later read and write.
 ///
 /// # Errors

@@ -1,12 +1,13 @@
 //! Nodes as child processes: each with its own data directory, log lines with a prefix, and a pipe that ends it.
 
+use crate::client::probe;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
@@ -243,14 +244,7 @@ impl LocalCluster {
     /// # Errors
     /// If it does not answer in half a second.
     pub fn ask(&self, id: u16, line: &str) -> io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&self.debug_address(id), ASK_TIMEOUT)?;
-        stream.set_read_timeout(Some(ASK_TIMEOUT))?;
-        stream.set_write_timeout(Some(ASK_TIMEOUT))?;
-        writeln!(stream, "{line}")?;
-        stream.shutdown(std::net::Shutdown::Write)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
+        probe::ask_debug(&self.debug_address(id).to_string(), line, ASK_TIMEOUT)
     }
 
     /// Node `id`'s status, as `json status` shows it; `None` if it does not answer.

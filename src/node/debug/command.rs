@@ -34,6 +34,11 @@ pub(super) enum Command {
         from: Option<u64>,
         count: usize,
     },
+    Digests {
+        /// None: so that the newest are shown.
+        from: Option<u64>,
+        count: usize,
+    },
     Sessions {
         count: usize,
     },
@@ -50,7 +55,7 @@ pub(super) enum Command {
 }
 
 /// Every command with what it shows or does, as `help` lists them. Faults follow from their own table.
-pub(super) const HELP: [(&str, &str); 19] = [
+pub(super) const HELP: [(&str, &str); 20] = [
     ("help", "this list"),
     ("ping", "answers OK pong"),
     ("status", "role, ballots, slots, queues, faults of this node"),
@@ -63,6 +68,10 @@ pub(super) const HELP: [(&str, &str); 19] = [
     (
         "slots [FROM] [N]",
         "N slots of the log (20; at most 1000) from FROM on, else the newest",
+    ),
+    (
+        "digests [FROM] [N]",
+        "digests of N applied slots (20; at most 1000) from FROM on, else the newest",
     ),
     (
         "sessions [N]",
@@ -130,7 +139,14 @@ fn parse_words(words: &[OsString]) -> Result<Command, ParseError> {
         ("config", []) => Ok(Command::Config),
         ("metrics", []) => Ok(Command::Metrics),
         ("quit", []) => Ok(Command::Quit),
-        ("slots", _) => parse_slots(rest),
+        ("slots", _) => {
+            let (from, count) = range("slots [FROM] [N]", rest)?;
+            Ok(Command::Slots { from, count })
+        }
+        ("digests", _) => {
+            let (from, count) = range("digests [FROM] [N]", rest)?;
+            Ok(Command::Digests { from, count })
+        }
         ("sessions", []) => Ok(Command::Sessions { count: ROWS_MAX }),
         ("sessions", [count]) => Ok(Command::Sessions { count: rows(count)? }),
         ("tail", []) => Ok(Command::Tail { count: ROWS_DEFAULT }),
@@ -140,14 +156,14 @@ fn parse_words(words: &[OsString]) -> Result<Command, ParseError> {
     }
 }
 
-fn parse_slots(rest: &[&str]) -> Result<Command, ParseError> {
-    let (from, count) = match rest {
-        [] => (None, ROWS_DEFAULT),
-        [from] => (Some(number(from)?), ROWS_DEFAULT),
-        [from, count] => (Some(number(from)?), rows(count)?),
-        _ => return Err(usage("slots [FROM] [N]")),
-    };
-    Ok(Command::Slots { from, count })
+/// Where to begin, if it is said, and how many.
+fn range(form: &str, rest: &[&str]) -> Result<(Option<u64>, usize), ParseError> {
+    match rest {
+        [] => Ok((None, ROWS_DEFAULT)),
+        [from] => Ok((Some(number(from)?), ROWS_DEFAULT)),
+        [from, count] => Ok((Some(number(from)?), rows(count)?)),
+        _ => Err(usage(form)),
+    }
 }
 
 fn rows(text: &str) -> Result<usize, ParseError> {
@@ -214,6 +230,11 @@ mod tests {
         assert_eq!(command("slots"), slots(None, 20));
         assert_eq!(command("slots 7"), slots(Some(7), 20));
         assert_eq!(command("slots 7 5"), slots(Some(7), 5));
+        let digests = Command::Digests {
+            from: Some(7),
+            count: 1,
+        };
+        assert_eq!(command("digests 7 1"), digests);
         assert_eq!(command("slots 7 99999999999"), slots(Some(7), 1000));
         assert_eq!(command("tail -f"), Command::Follow);
         assert_eq!(command("tail 3"), Command::Tail { count: 3 });

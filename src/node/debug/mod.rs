@@ -176,6 +176,7 @@ fn run(context: &mut Context<'_>, session: &mut Session, json: bool, command: Co
         Command::Peers => views::peers(context),
         Command::Ballots => views::ballots(context),
         Command::Slots { from, count } => views::slots(context, from, count),
+        Command::Digests { from, count } => views::digests(context, from, count),
         Command::Sessions { count } => views::sessions(context, count),
         Command::Timers => views::timers(context),
         Command::Config => views::config(context.config),

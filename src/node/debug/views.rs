@@ -168,6 +168,23 @@ fn session_name(session: SessionRef) -> String {
     format!("{:032x}", session.id)
 }
 
+pub(super) fn digests(context: &Context<'_>, from: Option<u64>, count: usize) -> Value {
+    let digests = context.machine.replica().digests();
+    let (first, (last, _)) = (digests.first(), digests.newest());
+    let newest = (last.0 + 1).saturating_sub(count as u64);
+    let begin = from.unwrap_or(newest).max(first.0);
+    let rows = (begin..=last.0).take(count).filter_map(|slot| {
+        let digest = digests.of(Slot(slot))?;
+        Some(json!({ "slot": slot, "digest": format!("{digest:016x}") }))
+    });
+    json!({
+        "first": first.0,
+        "last": last.0,
+        "agreed": digests.agreed().0.0,
+        "digests": rows.collect::<Vec<Value>>(),
+    })
+}
+
 pub(super) fn sessions(context: &Context<'_>, count: usize) -> Value {
     let rows = context.machine.sessions().take(count).map(|(view, idle_ms)| {
         json!({
