@@ -10,6 +10,7 @@
 //! * `ballots`: a ballot is used once.
 //! * `chosen`: what a node takes as chosen, is; a later ballot does not propose against it; watermarks are true.
 //! * `digest`: every applied prefix is the same function of the chosen log.
+//! * `reads`: a read that is not asked to be stale shows at least what was acknowledged before it arrived.
 //! * `replies`: "done" names the chosen slot that holds the command, and a repeat is answered as the first time; along the
 //!   chosen log, no command of a session is run twice.
 //! * `bounds`: no queue and no memory of a node grows beyond its bound ([`Machine::bounded`]), and its log not beyond what
@@ -17,16 +18,21 @@
 //!
 //! Not here: whether the answers of all clients fit together, and whether anything happens at all (`finale`).
 
+use super::elections::Elections;
+use super::reads::Acknowledged;
 use super::report::Violation;
 use super::words;
 use crate::kv::state::{Applied, State};
 use crate::kv::{Command, Done, SessionRef};
 use crate::machine::{Machine, Note};
 use crate::paxos::{self, Ballot, Entry, EntryKind, Message, NodeId, Slot};
-use crate::wire::{Outcome, Record, Served, body};
+use crate::time::Time;
+use crate::wire::{Outcome, Record, Request, RequestOp, Served, body};
 use std::collections::{BTreeMap, BTreeSet};
 
-type Judged = Result<(), Violation>;
+/// What a check says.
+pub(super) type Judged = Result<(), Violation>;
+/// The first result of each write, by session and number.
 type FirstResults = BTreeMap<(u128, Slot, u64), Done>;
 
 /// The books of one cluster.
@@ -45,11 +51,25 @@ pub struct Checks {
     digests: Vec<u64>,
     /// Every write that was run, by session and number, with its first result.
     done: FirstResults,
+    elections: Elections,
+    acknowledged: Acknowledged,
     /// Whether somebody's directory was lost, or rots: then a node may be called forgetful.
     pub has_lost_memory: bool,
     found: Option<Violation>,
     /// What a transcript should know, if there is one: whose it is, and what.
     news: Option<Vec<(Option<NodeId>, String)>>,
+}
+
+/// What a node was asked, as far as the judge must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// This write of this session.
+    Write(SessionRef, u64),
+    /// To read; what was acknowledged by then.
+    Read {
+        /// Up to which slot.
+        acknowledged: Slot,
+    },
 }
 
 /// What one node's disk is known to hold.
@@ -134,6 +154,8 @@ impl Checks {
             reference: State::new(),
             digests: Vec::new(),
             done: BTreeMap::new(),
+            elections: Elections::new(nodes),
+            acknowledged: Acknowledged::default(),
             has_lost_memory: false,
             found: None,
             news: None,
@@ -325,6 +347,7 @@ impl Checks {
     /// # Errors
     /// Something that was durable is not there any more.
     pub fn recovers(&mut self, node: NodeId, records: &[Record]) -> Judged {
+        self.elections.starts(node);
         let before = std::mem::take(self.books(node));
         self.books(node).written = before.written;
         for record in records {
@@ -369,7 +392,8 @@ impl Checks {
     ///
     /// # Errors
     /// Its disk does not prove it.
-    pub fn says(&mut self, node: NodeId, message: &Message, is_synced: bool) -> Judged {
+    pub fn says(&mut self, (node, to): (NodeId, NodeId), message: &Message, now: Time, is_synced: bool) -> Judged {
+        self.elections.says(node, to, message, now);
         if !is_synced {
             return broken("claims", format!("{node} says {message} while its log is not synced"));
         }
@@ -482,6 +506,10 @@ impl Checks {
                 format!("{node} proposes two entries for slot {slot} at {ballot}"),
             );
         }
+        let own = self.disks[usize::from(node.0) - 1].held.get(&slot).copied();
+        if own.is_none_or(|(accepted_at, _)| accepted_at < ballot) {
+            self.elections.proposes(slot, ballot, entry, own)?;
+        }
         match self.chosen(slot) {
             Some((earlier, chosen)) if chosen.crc != entry.crc && ballot > *earlier => {
                 let words =
@@ -492,11 +520,26 @@ impl Checks {
         }
     }
 
-    /// What a node says of itself or of others.
+    /// A message arrives at a node.
+    pub fn hears(&mut self, node: NodeId, from: NodeId, message: &Message) {
+        if let Message::Promise(promise) = message {
+            self.elections.hears(node, from, promise);
+        }
+    }
+
+    /// A node learns of a link, or of a process that is gone: a reason not to wait with an election.
+    pub fn hastens(&mut self, node: NodeId) {
+        self.elections.hastens(node);
+    }
+
+    /// What a node says of itself or of others; `local` is its own clock.
     ///
     /// # Errors
-    /// It is a wrong accusation.
-    pub fn notes(&self, node: NodeId, note: &Note) -> Judged {
+    /// It is a wrong accusation, or an election that should not have been.
+    pub fn notes(&mut self, node: NodeId, note: &Note, now: Time, local: Time) -> Judged {
+        if let Note::Paxos(note) = note {
+            self.elections.notes(node, note, now, local)?;
+        }
         let accuses = matches!(
             note,
             Note::Paxos(paxos::Note::Forgetful { .. }) | Note::LostMemory { .. }
@@ -516,14 +559,42 @@ impl Checks {
         Ok(())
     }
 
-    /// A node answers a client; `asked` is the write in question.
+    /// A client's request arrives at a node.
+    pub fn asks(&mut self, request: &Request, now: Time) -> Option<Asked> {
+        match &request.op {
+            RequestOp::Get { .. } => {
+                let acknowledged = self.acknowledged.by(now);
+                Some(Asked::Read { acknowledged })
+            }
+            _ if request.number > 0 => Some(Asked::Write(request.session, request.number)),
+            _ => None,
+        }
+    }
+
+    /// A node answers a client.
     ///
     /// # Errors
-    /// It says "done" of what is not, or not in the same words as before.
-    pub fn answers(&mut self, node: NodeId, asked: Option<(SessionRef, u64)>, outcome: &Outcome) -> Judged {
-        let (Some((session, number)), Outcome::Done(Served::Done(done))) = (asked, outcome) else {
+    /// It says "done" of what is not, or not in the same words as before, or of what was so once.
+    pub fn answers(&mut self, node: NodeId, asked: Option<Asked>, outcome: &Outcome, now: Time) -> Judged {
+        let Outcome::Done(Served::Done(done)) = outcome else {
             return Ok(());
         };
+        match asked {
+            Some(Asked::Write(session, number)) => self.answers_write(node, session, number, done)?,
+            Some(Asked::Read { acknowledged }) if done.slot < acknowledged => {
+                let words = format!(
+                    "{node} answers a read up to slot {}, {acknowledged} was acknowledged before it arrived",
+                    done.slot
+                );
+                return broken("reads", words);
+            }
+            Some(Asked::Read { .. }) | None => {}
+        }
+        self.acknowledged.note(done.slot, now);
+        Ok(())
+    }
+
+    fn answers_write(&mut self, node: NodeId, session: SessionRef, number: u64, done: &Done) -> Judged {
         let is_there = self.slot(done.slot).is_some_and(|books| {
             let of = |command: &Command| command.session == session && command.number == number;
             books.chosen.is_some() && books.commands.iter().any(of)

@@ -5,13 +5,12 @@
 //! sync, that is so much later. Handshakes and dials follow the rules of the node's server (`rules.md` 23), with its
 //! own book-keeping of peers. Every claim is judged as it is made, against what the disk holds ([`Checks`]).
 
-use super::checks::Checks;
+use super::checks::{Asked, Checks};
 use super::clock::Clock;
 use super::network::End;
 use super::report::{Counts, Violation};
 use super::transcript::{Scene, Transcript};
 use super::words;
-use crate::kv::SessionRef;
 use crate::machine::{Input, Machine, Note, RequestId};
 use crate::node::door::Door;
 use crate::node::peers::{Address, DialEnd, Peer};
@@ -119,8 +118,8 @@ pub struct SimDoor {
     inbox: Vec<Arrival>,
     queued: Vec<Out>,
     left: Vec<(Time, Out)>,
-    /// Sessions and numbers of writes that were not answered yet.
-    asked: BTreeMap<RequestId, (SessionRef, u64)>,
+    /// Requests that were not answered yet.
+    asked: BTreeMap<RequestId, Asked>,
 }
 
 impl SimDoor {
@@ -234,7 +233,12 @@ impl SimDoor {
                 self.greeted((connection, peer), (hello, !is_last), machine, inputs);
             }
             (Role::Client, Frame::Request(request)) => self.take_request(connection, request_id, request, inputs),
-            (Role::From(from), frame) => inputs.extend(peer_input(from, request_id, frame)),
+            (Role::From(from), frame) => {
+                if let Frame::Paxos(message) = &frame {
+                    self.shared.checks.borrow_mut().hears(self.node, from, message);
+                }
+                inputs.extend(peer_input(from, request_id, frame));
+            }
             (_, Frame::Error { .. }) => self.close(connection, inputs),
             // A frame that came before the HELLO, or behind the end.
             _ => self.close(connection, inputs),
@@ -285,6 +289,7 @@ impl SimDoor {
             return self.close(connection, inputs);
         }
         inputs.push(Input::LinkUp { peer });
+        self.shared.checks.borrow_mut().hastens(self.node);
         self.roles.insert(connection, Role::To(peer));
         let local = self.local();
         if let Some(peer) = self.peers.get_mut(&peer) {
@@ -294,8 +299,8 @@ impl SimDoor {
 
     fn take_request(&mut self, connection: u64, request: u64, asked: Request, inputs: &mut Vec<Input>) {
         let id = RequestId { connection, request };
-        if asked.number > 0 {
-            self.asked.insert(id, (asked.session, asked.number));
+        if let Some(judged) = self.shared.checks.borrow_mut().asks(&asked, self.now) {
+            self.asked.insert(id, judged);
         }
         inputs.push(Input::Client { id, request: asked });
     }
@@ -329,6 +334,7 @@ impl SimDoor {
                     && peer.dial_failed(local, end, &mut self.rng)
                 {
                     inputs.push(Input::Died { peer: to });
+                    self.shared.checks.borrow_mut().hastens(self.node);
                 }
             }
         }
@@ -370,7 +376,8 @@ impl SimDoor {
                 words,
             },
         });
-        let judged = self.shared.checks.borrow().notes(node, note);
+        let local = self.local();
+        let judged = self.shared.checks.borrow_mut().notes(node, note, now, local);
         self.judge(judged);
         self.shared.counts.borrow_mut().mark(match note {
             Note::Founded { .. } => "founded",
@@ -427,7 +434,8 @@ impl Door for SimDoor {
         let judged = match &frame {
             Frame::Paxos(message) => {
                 let is_synced = self.disk.is_synced(".log");
-                self.shared.checks.borrow_mut().says(self.node, message, is_synced)
+                let mut checks = self.shared.checks.borrow_mut();
+                checks.says((self.node, to), message, self.now, is_synced)
             }
             _ => Ok(()),
         };
@@ -449,7 +457,7 @@ impl Door for SimDoor {
             .shared
             .checks
             .borrow_mut()
-            .answers(self.node, asked, &reply.outcome);
+            .answers(self.node, asked, &reply.outcome, self.now);
         self.judge(judged);
         if self.roles.get(&id.connection) == Some(&Role::Client) {
             self.say(id.connection, id.request, &Frame::Reply(reply));

@@ -12,7 +12,7 @@
 //! * [`node`], [`door`]: one node. [`client`]: one client. [`network`]: what happens on the way. [`clock`]: clocks that
 //!   differ. [`queue`]: what comes next.
 //! * [`faults`]: what can go wrong. `storm`: when it does. `finale`: faults end, and everybody must be served.
-//! * [`checks`]: what must hold after each step. [`report`]: what came of a run, and its digest.
+//! * [`checks`], `elections`, `reads`: what must hold after each step. [`report`]: what came of a run, and its digest.
 //!
 //! `docs/testing.md` says how to replay a seed, and how to add a fault or an invariant.
 //!
@@ -24,6 +24,7 @@ pub mod checks;
 pub mod client;
 pub mod clock;
 pub mod door;
+mod elections;
 pub mod faults;
 mod finale;
 mod links;
@@ -33,6 +34,7 @@ pub mod node;
 pub mod options;
 pub mod plan;
 pub mod queue;
+mod reads;
 pub mod report;
 pub mod shrink;
 mod storm;

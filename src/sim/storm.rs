@@ -6,7 +6,7 @@ use super::door::Arrival;
 use super::faults::{Fault, FaultSet};
 use super::finale::Finale;
 use super::network::{End, Weather};
-use super::node::Death;
+use super::node::{Death, SimNode};
 use super::options::Options;
 use super::plan::{Plan, Planned, Strike};
 use super::queue::{Event, Relief};
@@ -14,6 +14,7 @@ use super::report::Violation;
 use super::world::World;
 use crate::kv::Op;
 use crate::machine::Input;
+use crate::paxos::Stance;
 use crate::storage::sim::{Fault as DiskFault, Op as DiskOp};
 use crate::time::Time;
 use crate::wire::RequestOp;
@@ -86,8 +87,13 @@ impl World {
 
     fn strike(&mut self, kind: Fault, rng: &mut Rng) -> Result<(), Violation> {
         let size = self.nodes.len();
-        // Of a smaller cluster the same nodes are struck, as far as it has them.
-        let (node, other) = (rng.usize(..) % size, rng.usize(..) % size);
+        // Of a smaller cluster the same nodes are struck, as far as it has them; half of the time it is a leader, for others
+        // notice that most.
+        let (drawn, other) = (rng.usize(..) % size, rng.usize(..) % size);
+        let node = Some(rng.bool())
+            .filter(|hits| *hits)
+            .and(self.leader())
+            .unwrap_or(drawn);
         let client = rng.usize(..) % self.clients.len();
         let until = self.strike_until(rng);
         match kind {
@@ -106,7 +112,7 @@ impl World {
                 self.cut(node, other, until);
                 self.cut(other, node, until);
             }
-            Fault::Partition | Fault::Ring | Fault::Bridge => self.split(kind, until, rng),
+            Fault::Partition | Fault::Ring | Fault::Bridge => self.split(kind, node, until, rng),
             Fault::CutClient => {
                 self.fault(kind);
                 self.tell_of(End::Client(client), || format!("is cut off from n{}", node + 1));
@@ -127,6 +133,15 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+
+    /// A node that takes itself for the leader.
+    fn leader(&self) -> Option<usize> {
+        let leads = |node: &SimNode| {
+            node.machine()
+                .is_some_and(|machine| matches!(machine.replica().stance(), Stance::Leader(_)))
+        };
+        self.nodes.iter().position(leads)
     }
 
     /// What can only happen to a node that runs.
@@ -164,6 +179,11 @@ impl World {
                 self.fault(kind);
                 let there = &mut self.nodes[node];
                 there.paused_until = there.paused_until.max(until);
+                if rng.u8(0..3) == 0 {
+                    // It goes on before it is told what happened meanwhile: only clients reach it.
+                    let heard_again = until + Duration::from_micros(rng.u64(0..1_000_000));
+                    self.cut_off(node, heard_again);
+                }
             }
             Fault::ClockRate => {
                 self.fault(kind);
@@ -241,13 +261,24 @@ impl World {
         self.queue.push(until, Event::Calm(Relief::Link(from, to)));
     }
 
+    /// Nobody hears a node, nor it anybody.
+    fn cut_off(&mut self, node: usize, until: Time) {
+        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+            self.cut(node, other, until);
+            self.cut(other, node, until);
+        }
+    }
+
     /// Another shape of the network in place of the one that is.
-    fn split(&mut self, kind: Fault, until: Time, rng: &mut Rng) {
+    fn split(&mut self, kind: Fault, node: usize, until: Time, rng: &mut Rng) {
         let size = self.nodes.len();
         if size < 3 || kind != Fault::Partition && size < 4 {
             return;
         }
-        let sides: Vec<bool> = (0..size).map(|_| rng.bool()).collect();
+        let is_alone = rng.bool();
+        let sides: Vec<bool> = (0..size)
+            .map(|other| if is_alone { other == node } else { rng.bool() })
+            .collect();
         let bridge = rng.usize(..) % size;
         self.network.heal();
         let mut lost = Vec::new();

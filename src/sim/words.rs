@@ -296,6 +296,10 @@ pub fn why(rule: &str) -> &'static str {
         "chosen" => "what a quorum has accepted may never be replaced, and nothing else may be taken as chosen",
         "digest" => "all nodes apply the same log, so they must be in the same state",
         "replies" => "\"done\" means applied once, and a repeat is answered as the first time",
+        "phase 1" => "what a lower ballot left behind may have lost already: only the highest one's can be chosen",
+        "reads" => "a write that was acknowledged must be seen by every read that begins later",
+        "deposed" => "a leader that serves a majority should lead on, whoever comes back (liveness)",
+        "backoff" => "who does not wait after a lost election keeps others from winning theirs (liveness)",
         "linearizability" => {
             "no order of these operations, each between its question and its answer, explains what clients saw"
         }
