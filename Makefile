@@ -5,7 +5,14 @@
 #   make lint                           rustfmt, clippy and docs, warnings as errors
 #   make build                          target/release/synodd and target/release/synod
 #   make run-workload [WORKLOAD=...]    a workload script against the cluster of run-cluster
-#   make bench                          put, get and mixed at 1, 16, 64 and 256 clients, on a fresh cluster
+#   make bench [MIXES=...] [CLIENTS=...] [PIPELINES=...] [SIZES=...]   a fresh cluster against the bare replication loop
+#   make bench-full                     the whole matrix of mixes, clients, pipelines and sizes: about half an hour
+#   make bench-targets [PAIRS=10] [KILLS=100]   the ratios that are aimed at, in pairs with their references
+#   make bench-plot                     throughput against latency: target/figures/throughput-latency.svg
+#   make bench-failover [KILLS=100]     the leader killed, handed over, a follower killed, under 64 clients
+#   make bench-memory                   growth of a node by a million keys
+#   make bench-micro [WORDS=...]        codec, log, acceptor, state machine and checker by themselves
+#   make bench-limits                   what this machine allows: disk, echo, bare replication
 #   make chaos [DURATION=30s]           five nodes under load, killed and failing at random; nothing may be lost
 #   make sim [DURATION=60s] [SEED=n]    simulated clusters under faults: fresh seeds for so long, or one seed again
 #   make soak [SEEDS=2000]              the random worlds for longer
@@ -19,9 +26,12 @@ SEEDS ?= 2000
 WORKLOAD ?= workloads/smoke.workload
 CARGO ?= cargo
 SYNOD = target/release/synod
+# Settings of the measurements (SECS, MIXES, PAIRS, KILLS, …) reach them as environment: `make bench SECS=5`.
+FIGURES = $(CARGO) bench --quiet --locked --bench figures --
+WORDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run-cluster run-workload bench chaos test soak sim lint scripts clean-data clean
+.PHONY: help build run-cluster run-workload bench bench-full bench-targets bench-plot bench-failover bench-memory bench-micro bench-limits chaos test soak sim lint scripts clean-data clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -35,8 +45,30 @@ run-cluster: build
 run-workload: build
 	$(SYNOD) run $(WORKLOAD)
 
-bench: build
-	benches/matrix.sh
+bench:
+	JSON=target/figures/matrix.json $(FIGURES) matrix
+
+bench-full:
+	MIXES="put get mixed ycsb-a ycsb-b" CLIENTS="1 16 64 256" PIPELINES="1 32" SIZES="16 256 4096 65536" \
+		JSON=target/figures/full.json $(FIGURES) matrix
+
+bench-targets:
+	JSON=target/figures/targets.json $(FIGURES) targets
+
+bench-plot:
+	JSON=target/figures/plot.json $(FIGURES) plot
+
+bench-failover:
+	JSON=target/figures/failover.json $(FIGURES) failover
+
+bench-memory:
+	$(FIGURES) memory
+
+bench-limits:
+	$(FIGURES) limits
+
+bench-micro:
+	$(CARGO) bench --quiet --locked --bench micro -- $(WORDS)
 
 chaos: build
 	$(SYNOD) cluster --nodes 5 --chaos $(or $(DURATION),30s)

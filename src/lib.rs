@@ -14,7 +14,7 @@
 //! * [`cluster`]: a cluster of processes on this machine, to play with, to test, and to break.
 //! * [`cli`]: the `synod` command: flags, exit codes, one module a subcommand.
 //! * [`command`]: the one set of command definitions of command line, debug port and scripts.
-//! * [`workload`]: scripts, load, histories and their checking.
+//! * [`workload`]: scripts, load, histories and their checking. [`process`]: what this process has used of its machine.
 
 pub mod cli;
 pub mod client;
@@ -24,6 +24,7 @@ pub mod kv;
 pub mod machine;
 pub mod node;
 pub mod paxos;
+pub mod process;
 pub mod rules;
 pub mod sim;
 pub mod storage;

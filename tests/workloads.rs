@@ -207,6 +207,17 @@ fn every_preset_does_something(cluster: &mut TestCluster) {
         let figures = json(&output);
         assert!(figures["done"].as_u64() > Some(10), "{preset}: {figures}");
         assert_eq!(figures["ops"], figures["done"], "{preset}: {figures}");
+        let seconds = figures["seconds"]["done"].as_array().expect("a column");
+        let sum: u64 = seconds.iter().filter_map(Value::as_u64).sum();
+        assert_eq!(figures["done"], sum, "{preset}: {figures}");
+        let costs = [
+            &figures["generator"]["cpu_s_per_million"],
+            &figures["nodes_cpu_s_per_million"],
+        ];
+        assert!(
+            costs.iter().all(|cost| cost.as_f64() > Some(0.0)),
+            "{preset}: {figures}"
+        );
         if !["register", "put"].contains(&preset) {
             assert_eq!(figures["no"], 0, "keys were loaded first: {preset}: {figures}");
         }

@@ -43,6 +43,12 @@ pub struct RunFlags {
     /// Longest time for --check
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_positive_duration)]
     pub check_time: Duration,
+    /// Prints each second of the run behind the table; JSON always has them
+    #[arg(long)]
+    pub series: bool,
+    /// Prints how the latencies are distributed behind the table; JSON always has it
+    #[arg(long)]
+    pub histogram: bool,
 }
 
 /// Run a workload script against the cluster
@@ -235,7 +241,7 @@ pub(super) fn run_program(
     };
     match global.output {
         Output::Json => print(format!("{}\n", json(&report, seed, &unmet, verdict.as_ref())).as_bytes())?,
-        Output::Text => print(report.summary.text().as_bytes())?,
+        Output::Text => print(text(&report, flags).as_bytes())?,
     }
     if let Some(stop) = &report.stop {
         complain(&stop.to_string());
@@ -257,8 +263,26 @@ fn check_program(program: &Program, is_recorded: bool, has_nodes: bool) -> Resul
     Ok(())
 }
 
+fn text(report: &Report, flags: &RunFlags) -> String {
+    let summary = &report.summary;
+    let mut text = summary.text();
+    if let Some(costs) = &report.costs {
+        text.push_str(&costs.text(summary.all().ops_per_s(summary.elapsed())));
+    }
+    if flags.series {
+        text.push_str(&summary.series_text());
+    }
+    if flags.histogram {
+        text.push_str(&summary.histogram_text());
+    }
+    text
+}
+
 fn json(report: &Report, seed: u64, unmet: &[String], verdict: Option<&Verdict>) -> Value {
     let mut object = report.summary.json();
+    if let Some(costs) = &report.costs {
+        object.extend(costs.json(report.summary.all().ops_per_s(report.summary.elapsed())));
+    }
     object.insert("seed".into(), json!(seed));
     if !report.run.is_empty() {
         object.insert("run".into(), json!(report.run));

@@ -91,6 +91,8 @@ pub(super) fn run(global: &Global, args: &ClusterArgs, file: &Path) -> io::Resul
         history: None,
         check: false,
         check_time: Duration::from_secs(60),
+        series: false,
+        histogram: false,
     };
     let code = load::run_program(&global, program, &flags, Some(&mut processes));
     let Processes { cluster, log } = &mut processes;

@@ -1,16 +1,13 @@
 //! `synod status`: every endpoint is asked for its own status, at once; one row each.
 
 use super::{Global, Output, exit, print};
-use crate::client::{ClientMachine, End, Pool};
-use crate::wire::{RequestOp, Served};
+use crate::client::probe;
 use serde_json::{Value, json};
 use std::io;
 use std::time::Duration;
 
 /// A node that says nothing for so long is shown as silent.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
-/// A node that refuses for so long is shown as down.
-const REFUSED_GRACE: Duration = Duration::from_millis(100);
 
 const COLUMNS: [&str; 13] = [
     "node", "address", "role", "leader", "ballot", "promised", "chosen", "applied", "lag", "revision", "peers up",
@@ -25,7 +22,8 @@ type Answer = Result<Value, String>;
 /// # Errors
 /// The operating system failed this process, or standard output cannot be written.
 pub fn run(global: &Global) -> io::Result<u8> {
-    let answers = ask(global)?;
+    let timeout = STATUS_TIMEOUT.min(global.timeout);
+    let answers = probe::statuses(&global.endpoints, &global.options()?, timeout)?;
     let text = match global.output {
         Output::Json => format!("{}\n", as_json(&global.endpoints, &answers)),
         Output::Text => table(&rows(&global.endpoints, &answers)),
@@ -33,38 +31,6 @@ pub fn run(global: &Global) -> io::Result<u8> {
     print(text.as_bytes())?;
     let is_any = answers.iter().any(Result::is_ok);
     Ok(if is_any { exit::DONE } else { exit::UNREACHABLE })
-}
-
-/// One client an endpoint, which asks nobody else.
-fn ask(global: &Global) -> io::Result<Vec<Answer>> {
-    let timeout = STATUS_TIMEOUT.min(global.timeout);
-    let mut pool = Pool::new()?;
-    for endpoint in &global.endpoints {
-        let mut options = global.options()?;
-        options.follow_leader = false;
-        options.give_up_unreachable = Some(REFUSED_GRACE);
-        let client = pool.add(ClientMachine::new(vec![endpoint.clone()], options));
-        pool.submit(client, 0, RequestOp::Status, timeout);
-    }
-    let mut answers: Vec<Option<Answer>> = vec![None; global.endpoints.len()];
-    let mut completions = Vec::new();
-    while answers.iter().any(Option::is_none) {
-        pool.turn(None, &mut completions)?;
-        for completion in completions.drain(..) {
-            answers[completion.client] = Some(answer(completion.end));
-        }
-    }
-    Ok(answers.into_iter().flatten().collect())
-}
-
-fn answer(end: End) -> Answer {
-    match end {
-        End::Done(Served::Status(text)) => {
-            serde_json::from_str(&text).map_err(|error| format!("its status is no JSON: {error}"))
-        }
-        End::Done(_) => Err("it answered something else".into()),
-        End::NotDone(failure) | End::Unknown(failure) => Err(failure.to_string()),
-    }
 }
 
 fn as_json(endpoints: &[String], answers: &[Answer]) -> Value {

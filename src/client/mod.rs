@@ -10,7 +10,7 @@
 //! * [`machine`]: the machine. `operation`: one operation and the join of its attempts. [`outcome`]: how it ends.
 //! * `session`: numbers of writes and the lowest outstanding. `links`: endpoints, dialling, leader hints.
 //! * [`pool`]: the mio loop, `connection` its sockets. [`blocking`]: the client for programs.
-//! * [`probe`]: who answers at an address.
+//! * [`probe`]: who answers at an address, and its status.
 //! * [`backoff`]: full jitter and the retry budget. [`options`]: every timeout of the client, in one table.
 
 mod alarm;

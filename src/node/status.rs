@@ -4,6 +4,7 @@
 use super::faults::Faults;
 use crate::machine::{Machine, Status};
 use crate::paxos::{Ballot, NodeId};
+use crate::process;
 use crate::time::Time;
 use serde_json::{Value, json};
 
@@ -44,6 +45,8 @@ pub fn json(machine: &Machine, now: Time, faults: &Faults) -> Value {
         "free_bytes": status.free_bytes,
         "faults": faults.names(now),
         "uptime_ms": millis(status.uptime),
+        "cpu_us": u64::try_from(process::cpu_time().as_micros()).unwrap_or(u64::MAX),
+        "resident_bytes": process::resident_bytes(),
         "followers": followers(&status),
     })
 }

@@ -6,6 +6,7 @@
 use super::debug_port::Conversations;
 use super::generator::seeded;
 use super::history::History;
+use super::meter::{Costs, Meter};
 use super::plan::{Action, Ended, Plan, Stop, Submission};
 use super::progress::Progress;
 use super::record::{RecordError, Recorder};
@@ -74,6 +75,8 @@ pub struct Settings {
 pub struct Report {
     /// The figures.
     pub summary: Summary,
+    /// What it cost, if anything counted.
+    pub costs: Option<Costs>,
     /// Why it ended early, if it did.
     pub stop: Option<Stop>,
     /// Whether it was interrupted.
@@ -125,6 +128,7 @@ struct Runner<'s, 'n> {
     pool: Pool,
     plan: Plan,
     summary: Summary,
+    meter: Meter,
     recorder: Option<Recorder>,
     conversations: Conversations,
     nodes: Option<&'n mut (dyn Nodes + 'n)>,
@@ -167,6 +171,7 @@ pub fn run<'n>(
         pool,
         plan: Plan::new(program, settings.seed, &run),
         summary: Summary::default(),
+        meter: Meter::new(&settings.endpoints, &settings.options),
         recorder: match is_recorded {
             true => Some(Recorder::new(settings.history.as_deref(), settings.is_checked).map_err(RecordError::Io)?),
             false => None,
@@ -178,6 +183,7 @@ pub fn run<'n>(
         next_look: Time::ZERO,
     };
     let went = runner.go(interrupt);
+    let costs = runner.meter.end(runner.pool.now());
     let closed = runner.close();
     runner.progress.end();
     went?;
@@ -185,6 +191,7 @@ pub fn run<'n>(
     let history = runner.recorder.map(Recorder::finish).transpose()?.flatten();
     Ok(Report {
         summary: runner.summary,
+        costs: costs?,
         stop: runner.plan.stopped().cloned(),
         is_interrupted: interrupt.load(Ordering::Relaxed),
         run,
@@ -256,6 +263,9 @@ impl Runner<'_, '_> {
             counted,
         } = submission;
         let recorded = self.recorder.is_some().then(|| op.clone());
+        if counted {
+            self.meter.begin(self.pool.now())?;
+        }
         // Bytes leave with the pool's next turn: this moment is before the first.
         let begun = self
             .pool

@@ -3,6 +3,7 @@
 use super::plan::{Ended, Kind};
 use super::script::Position;
 use super::script::expect::{Metric, RunExpectation};
+use super::series::Series;
 use crate::command::render;
 use crate::time::Time;
 use hdrhistogram::Histogram;
@@ -14,6 +15,11 @@ use std::time::Duration;
 const LATENCY_FIGURES: u8 = 3;
 /// The quantiles that are shown, and their names.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)];
+/// The histogram's first bar ends there, nanoseconds, and each further one this much above the one before.
+const BAR_NANOS: u64 = 1_000;
+const BAR_FACTOR: f64 = 1.189_207_115_002_721; // the fourth root of two
+/// Width of the longest bar in text.
+const BAR_COLUMNS: u64 = 50;
 
 /// The figures of one kind of operation, or of all.
 #[derive(Clone, Debug)]
@@ -36,6 +42,7 @@ pub struct Summary {
     /// By kind, in the order of [`Kind::ALL`].
     kinds: [Figures; 4],
     all: Figures,
+    series: Series,
     /// When the first that counts was meant to begin, and when the last ended.
     first: Option<Time>,
     last: Time,
@@ -60,6 +67,7 @@ impl Default for Summary {
         Summary {
             kinds: std::array::from_fn(|_| Figures::default()),
             all: Figures::default(),
+            series: Series::default(),
             first: None,
             last: Time::ZERO,
             causes: Vec::new(),
@@ -88,16 +96,24 @@ impl Figures {
         }
     }
 
-    /// A quantile of the latencies, microseconds.
-    fn quantile_us(&self, quantile: f64) -> f64 {
+    /// A quantile of the latencies of what was done, from 0 to 1, microseconds; 0 of nothing.
+    pub fn quantile_us(&self, quantile: f64) -> f64 {
         if self.latencies.is_empty() {
             return 0.0;
         }
         micros(self.latencies.value_at_quantile(quantile))
     }
 
-    fn max_us(&self) -> f64 {
+    /// The longest of them, microseconds.
+    pub fn max_us(&self) -> f64 {
         micros(self.latencies.max())
+    }
+
+    /// How many took at most so many microseconds, but more than those of the bar before. Bars without any are left out.
+    fn histogram(&self) -> Vec<(f64, u64)> {
+        let bars = self.latencies.iter_log(BAR_NANOS, BAR_FACTOR);
+        let bars = bars.map(|bar| (micros(bar.value_iterated_to()), bar.count_since_last_iteration()));
+        bars.filter(|(_, count)| *count > 0).collect()
     }
 
     fn metric(&self, metric: Metric, elapsed: Duration) -> f64 {
@@ -115,7 +131,8 @@ impl Figures {
         }
     }
 
-    fn ops_per_s(&self, elapsed: Duration) -> f64 {
+    /// What was done in a second, of `elapsed`.
+    pub fn ops_per_s(&self, elapsed: Duration) -> f64 {
         match elapsed.as_secs_f64() {
             0.0 => 0.0,
             seconds => self.done as f64 / seconds,
@@ -162,6 +179,7 @@ impl Summary {
         let took = now.since(intended);
         self.kinds[kind as usize].add(ended, took);
         self.all.add(ended, took);
+        self.series.add(now, took, matches!(ended, Ended::Done(_)));
         self.first = Some(self.first.map_or(intended, |first| first.min(intended)));
         self.last = self.last.max(now);
         if let Ended::NotDone { cause, why } | Ended::Unknown { cause, why } = ended {
@@ -242,6 +260,37 @@ impl Summary {
         text
     }
 
+    /// The run second by second.
+    pub fn series(&self) -> &Series {
+        &self.series
+    }
+
+    /// One line a second, for people.
+    pub fn series_text(&self) -> String {
+        let mut text = format!(
+            "{:>6}{:>10}{:>10}{:>10}{:>10}{:>10}\n",
+            "second", "done", "failed", "p50", "p99", "max"
+        );
+        for (number, second) in self.series.seconds().iter().enumerate() {
+            let [p50, p99, max] = [second.p50_us, second.p99_us, second.max_us].map(shown_us);
+            let (done, failed) = (second.done, second.failed);
+            writeln!(text, "{number:>6}{done:>10}{failed:>10}{p50:>10}{p99:>10}{max:>10}").expect("a String takes it");
+        }
+        text
+    }
+
+    /// The latencies of all that was done as bars, for people.
+    pub fn histogram_text(&self) -> String {
+        let bars = self.all.histogram();
+        let highest = bars.iter().map(|(_, count)| *count).max().unwrap_or(1);
+        let mut text = String::new();
+        for (up_to, count) in bars {
+            let bar = "#".repeat((count * BAR_COLUMNS).div_ceil(highest) as usize);
+            writeln!(text, "up to {:>7}{count:>10}  {bar}", shown_us(up_to)).expect("a String takes every write");
+        }
+        text
+    }
+
     /// The figures for programs: of all operations, and under `operations` the same of each kind.
     pub fn json(&self) -> Map<String, Value> {
         let elapsed = self.elapsed();
@@ -255,6 +304,8 @@ impl Summary {
             .iter()
             .map(|(cause, count, _)| ((*cause).to_owned(), json!(count)));
         object.insert("causes".into(), Value::Object(causes.collect()));
+        object.insert("histogram_us".into(), json!(self.all.histogram()));
+        object.insert("seconds".into(), self.series.json());
         object
     }
 }
@@ -264,7 +315,7 @@ fn micros(nanos: u64) -> f64 {
 }
 
 /// To three places behind the point: more are noise.
-fn rounded(number: f64) -> f64 {
+pub(super) fn rounded(number: f64) -> f64 {
     (number * 1e3).round() / 1e3
 }
 
@@ -335,6 +386,18 @@ mod tests {
             let found = json["latency_us"][name].as_f64().unwrap();
             assert!((found / expected - 1.0).abs() < 0.002, "{name}: {found}");
         }
+    }
+
+    #[test]
+    fn a_histogram_counts_every_operation_once() {
+        let json = Value::Object(summary().json());
+        let bars = json["histogram_us"].as_array().unwrap();
+        assert_eq!(bars.iter().filter_map(|bar| bar[1].as_u64()).sum::<u64>(), 1000);
+        assert!(bars.is_sorted_by(|a, b| a[0].as_f64() < b[0].as_f64()));
+        assert_eq!(summary().histogram_text().lines().count(), bars.len());
+        assert_eq!(json["seconds"]["done"], json!([999, 1, 0]));
+        assert_eq!(json["seconds"]["failed"], json!([0, 0, 1]));
+        assert_eq!(summary().series_text().lines().count(), 4);
     }
 
     #[test]

@@ -58,13 +58,14 @@ pub fn start_cluster(nodes: u16, flags: &[&str]) -> TestCluster {
 /// Starts them and does not wait.
 pub fn launch(nodes: u16, flags: &[&str]) -> TestCluster {
     let directory = tempfile::tempdir().expect("the system has room for a directory");
+    let small: &[&str] = if flags.contains(&SMALL[0]) { &[] } else { &SMALL };
     for _ in 0..TRIES {
         let options = Options {
             nodes,
             base_port: next_block(),
             data_dir: directory.path().to_path_buf(),
             synodd: env!("CARGO_BIN_EXE_synodd").into(),
-            flags: SMALL.iter().chain(flags).map(|flag| (*flag).to_string()).collect(),
+            flags: small.iter().chain(flags).map(|flag| (*flag).to_string()).collect(),
         };
         match LocalCluster::start(options) {
             Ok(nodes) => {

@@ -1,0 +1,116 @@
+//! What this machine is, and what it allows.
+
+use crate::figure::{Figure, head, row, shown};
+use crate::reference::{Kind, References, Shape};
+use crate::subject::Spans;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// How long sync and echo are measured for the head of a table.
+const LOOK: Duration = Duration::from_millis(700);
+
+/// One client with nothing in the way.
+const ALONE: Shape = Shape {
+    clients: 1,
+    pipeline: 1,
+    value_bytes: 256,
+};
+
+/// The machine's own times, and when they were measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    date: String,
+    cores: usize,
+    /// An echo over loopback, half of them are quicker, microseconds.
+    pub(crate) rtt_us: f64,
+    /// A small write with its fdatasync, likewise.
+    pub(crate) sync_us: f64,
+}
+
+impl Machine {
+    pub(crate) fn look(references: &mut References) -> Machine {
+        #[expect(clippy::disallowed_methods, reason = "a table of figures tells its date")]
+        let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        Machine {
+            date,
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            rtt_us: references.measure(Kind::Echo, ALONE, LOOK).p50_us,
+            sync_us: references.measure_sync(LOOK).p50_us,
+        }
+    }
+
+    /// What one client could do at best, a round trip and a sync for each operation.
+    pub(crate) fn ideal_ops_per_s(&self) -> f64 {
+        1e6 / (self.rtt_us + self.sync_us)
+    }
+
+    /// One line above a table.
+    pub(crate) fn line(&self) -> String {
+        format!(
+            "{}, {} cores, version {}; fdatasync of 4 KiB {} us, echo over loopback {} us",
+            self.date,
+            self.cores,
+            env!("CARGO_PKG_VERSION"),
+            shown(self.sync_us),
+            shown(self.rtt_us)
+        )
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        json!({ "date": self.date, "cores": self.cores, "rtt_us": self.rtt_us, "sync_us": self.sync_us })
+    }
+}
+
+/// Writes what was measured for programs, where that is asked for.
+pub(crate) fn write_json(path: Option<&Path>, value: &Value) {
+    if let Some(path) = path {
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory).expect("the directory can be made");
+        }
+        std::fs::write(path, format!("{value:#}\n")).expect("the file can be written");
+        eprintln!("written: {}", path.display());
+    }
+}
+
+/// The references alone.
+pub(crate) fn limits(spans: Spans) {
+    let mut references = References::new();
+    println!("{}\n", Machine::look(&mut references).line());
+    println!(
+        "{}",
+        head(&[
+            "limit",
+            "ops/s",
+            "p50 us",
+            "p99 us",
+            "max us",
+            "servers CPU s/M",
+            "client CPU s/M"
+        ])
+    );
+    print("fdatasync 4 KiB, preallocated", &references.measure_sync(spans.span()));
+    for kind in [Kind::Echo, Kind::Memory, Kind::Durable] {
+        for (clients, pipeline) in [(1, 1), (16, 1), (64, 1), (256, 1), (16, 16)] {
+            let shape = Shape {
+                clients,
+                pipeline,
+                value_bytes: 256,
+            };
+            let figure = references.measure(kind, shape, spans.span());
+            print(&format!("{}, {clients} x {pipeline}", kind.name()), &figure);
+        }
+    }
+}
+
+fn print(name: &str, figure: &Figure) {
+    let numbers = [
+        figure.ops_per_s,
+        figure.p50_us,
+        figure.p99_us,
+        figure.max_us,
+        figure.servers_cpu,
+        figure.client_cpu,
+    ];
+    println!("{}", row(std::iter::once(name.to_owned()).chain(numbers.map(shown))));
+}
