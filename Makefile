@@ -15,6 +15,7 @@
 #   make bench-limits                   what this machine allows: disk, echo, bare replication
 #   make chaos [DURATION=30s]           five nodes under load, killed and failing at random; nothing may be lost
 #   make sim [DURATION=60s] [SEED=n]    simulated clusters under faults: fresh seeds for so long, or one seed again
+#   make model                          the whole of small worlds, above 10^7 states, and the shortest way to each broken rule
 #   make soak [SEEDS=2000]              the random worlds for longer
 #   make scripts                        record the golden scripts anew; read the diff before you commit it
 #   make clean-data                     remove the data of run-cluster
@@ -31,7 +32,7 @@ FIGURES = $(CARGO) bench --quiet --locked --bench figures --
 WORDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run-cluster run-workload bench bench-full bench-targets bench-plot bench-failover bench-memory bench-micro bench-limits chaos test soak sim lint scripts clean-data clean
+.PHONY: help build run-cluster run-workload bench bench-full bench-targets bench-plot bench-failover bench-memory bench-micro bench-limits chaos test soak sim model lint scripts clean-data clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -78,6 +79,9 @@ test:
 
 sim: build
 	@$(SYNOD) sim $(if $(SEED),--seed $(SEED),--duration $(or $(DURATION),60s)) $(FLAGS)
+
+model:
+	$(CARGO) test --locked --test model -- --include-ignored --nocapture
 
 soak:
 	SEEDS=$(SEEDS) $(CARGO) test --locked --test random_worlds

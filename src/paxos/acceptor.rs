@@ -19,7 +19,7 @@ pub const AHEAD_BYTES_MAX: usize = 20 << 20;
 pub const AHEAD_SLOTS_MAX: usize = 4096;
 
 /// The state that Lamport gives an acceptor, for all slots that its node does not know as chosen.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Acceptor {
     promised: Ballot,
     accepted: BTreeMap<Slot, Vote>,

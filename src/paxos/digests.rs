@@ -56,7 +56,7 @@ enum Whose {
 }
 
 /// This node's digests of recent slots, and what comparing them with others' has shown.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Digests {
     /// Of the slots up to `last`, without a hole.
     recent: VecDeque<u64>,

@@ -42,7 +42,7 @@ impl Ask {
 }
 
 /// The state of elections at one node.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Election {
     timing: Timing,
     rules: Rules,
@@ -193,6 +193,9 @@ impl Election {
     }
 
     fn jitter(&mut self, span: Duration) -> Duration {
+        if span.is_zero() {
+            return span; // nothing is drawn: in a world without time, states must not differ by their generators
+        }
         Duration::from_nanos(self.rng.u64(0..=span.as_nanos() as u64))
     }
 }

@@ -50,7 +50,7 @@ impl fmt::Display for Start {
 /// Invariants:
 /// * V1. A vote counts only if its voter's incarnation is durable here, and no voter names a newer one.
 /// * V2. A voter that shows less than it voted for has lost its memory: no vote of that incarnation counts again.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Lives {
     own: Voter,
     known: BTreeMap<NodeId, Incarnation>,

@@ -12,7 +12,7 @@ use crate::rules::Rules;
 use std::collections::{BTreeMap, VecDeque};
 
 /// What is known as chosen: a prefix, islands beyond it, and the recent part of the prefix in memory for peers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Learner {
     /// End of the prefix that this node can hand out, from memory or disk (`rules.md` 6).
     chosen_upto: Slot,

@@ -191,7 +191,7 @@ impl Note {
 }
 
 /// Collects outputs, and knows how far the records among them are durable.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Outbox {
     outputs: Vec<Output>,
     written: u64,

@@ -19,7 +19,7 @@ pub struct Promises {
 }
 
 /// What whole promises show together.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Found {
     /// The highest ballot that any of them promises.
     pub promised: Ballot,

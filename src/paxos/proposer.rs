@@ -19,7 +19,7 @@ use crate::time::Time;
 use std::collections::BTreeMap;
 
 /// Phase 1 of one ballot: collects promises.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Phase1 {
     /// The ballot.
     pub ballot: Ballot,
@@ -86,7 +86,7 @@ impl Phase1 {
 }
 
 /// Phase 2: what a leader has open at its ballot.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Leadership {
     /// The ballot it leads at.
     pub ballot: Ballot,

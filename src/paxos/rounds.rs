@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// The leader's rounds. Invariant C1: `confirmed` never goes down while one ballot leads.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Rounds {
     last: u64,
     confirmed: u64,
@@ -69,7 +69,7 @@ impl Rounds {
 }
 
 /// When a leader last heard each member, to step down when it hears no quorum.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Heard(BTreeMap<NodeId, Time>);
 
 impl Heard {
@@ -110,7 +110,7 @@ impl Heard {
 }
 
 /// How fresh a follower's state is known to be.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Freshness {
     /// The state applied here was the leader's at this moment or later.
     fresh_at: Option<Time>,

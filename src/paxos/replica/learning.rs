@@ -8,7 +8,7 @@ use crate::time::Time;
 use std::time::Duration;
 
 /// Whom this node asked for missing slots, and until when it waits. One question is open at a time.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct CatchUp {
     asked: Option<(NodeId, Time)>,
     /// Who is asked next, if it was heard to know what is missing.

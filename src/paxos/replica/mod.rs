@@ -68,7 +68,7 @@ pub struct Config {
 }
 
 /// What the proposer of this node does at present; each state holds what only it needs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Role {
     /// Follows, or waits.
     Follower,
@@ -95,7 +95,7 @@ pub enum Stance {
 }
 
 /// The acceptor's life under fault injection (`rules.md` 14).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum AcceptorState {
     Up(Acceptor),
     Down,
@@ -104,7 +104,7 @@ enum AcceptorState {
 }
 
 /// Something told only once the records before it are durable (D1).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Claim {
     Send { to: NodeId, message: Message },
     OwnVote { ballot: Ballot, slot: Slot },
@@ -112,7 +112,7 @@ enum Claim {
 }
 
 /// One node's share in agreement.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Replica {
     config: Config,
     acceptor: AcceptorState,
