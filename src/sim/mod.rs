@@ -3,10 +3,10 @@
 //! What runs is the code of the node: [`Turn`](crate::node::turn::Turn) over a simulated door, the machine, the log with
 //! its recovery and identity over a [`SimDisk`](crate::storage::sim::SimDisk), and the client's machine. Only sockets,
 //! files and clocks are replaced. TigerBeetle's VOPR and FoundationDB's simulation are the models. Invariants:
-//! * S1. A seed is a run: no clock, no thread, no order of addresses has a part in it, and the digest over all events is
+//! * U1. A seed is a run: no clock, no thread, no order of addresses has a part in it, and the digest over all events is
 //!   the same in every run and every build.
-//! * S2. Whatever the simulator does to a cluster, a real world could do to it; so every violation is a defect.
-//! * S3. The judge ([`checks`]) believes only disks and wires, never what a node thinks of itself.
+//! * U2. Whatever the simulator does to a cluster, a real world could do to it; so every violation is a defect.
+//! * U3. The judge ([`checks`]) believes only disks and wires, never what a node thinks of itself.
 //!
 //! * [`world`]: the loop of events; `turns`, `links` and `asking`: what happens in it to nodes, connections and clients.
 //! * [`node`], [`door`]: one node. [`client`]: one client. [`network`]: what happens on the way. [`clock`]: clocks that
