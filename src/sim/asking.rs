@@ -55,9 +55,11 @@ impl World {
         }
         self.shared.transcript.began(id);
         let (op, input) = self.clients[client].next(lane, self.now, patience);
-        let place = self.place(client, lane);
-        let recorded = self.recorder.invoke(place, &op, self.now);
-        recorded.map_err(|error| unrecorded(&error))?;
+        if is_recorded(&op) {
+            let place = self.place(client, lane);
+            let recorded = self.recorder.invoke(place, &op, self.now);
+            recorded.map_err(|error| unrecorded(&error))?;
+        }
         self.tell_of(End::Client(client), || {
             format!("begins operation {id}: {}", words::asked(&op))
         });
@@ -128,8 +130,8 @@ impl World {
 
     fn on_finished(&mut self, client: usize, token: u64, end: &OperationEnd) -> Result<(), Violation> {
         let (lane, op) = self.clients[client].ended(token, end);
-        if let (OperationEnd::Unknown(_), Some(op)) = (end, op) {
-            self.stays_unknown(client, &op);
+        if let (OperationEnd::Unknown(_), Some(op)) = (end, &op) {
+            self.stays_unknown(client, op);
         }
         self.tell_of(End::Client(client), || {
             format!("is told on lane {lane}: {}", words::end(end))
@@ -143,7 +145,9 @@ impl World {
             OperationEnd::Unknown(_) => (Ended::Unknown { cause, why }, |counts| &mut counts.unknown),
         };
         *count(&mut self.shared.counts.borrow_mut()) += 1;
-        self.record_end(client, lane, &ended)?;
+        if op.as_ref().is_some_and(is_recorded) {
+            self.record_end(client, lane, &ended)?;
+        }
         self.judge_last(client, lane, end)?;
         self.submit_later(client, lane);
         Ok(())
@@ -177,7 +181,9 @@ impl World {
                 self.stays_unknown(client, &op);
                 self.shared.counts.borrow_mut().unknown += 1;
                 let why = why.clone();
-                self.record_end(client, lane, &Ended::Unknown { cause, why })?;
+                if is_recorded(&op) {
+                    self.record_end(client, lane, &Ended::Unknown { cause, why })?;
+                }
             }
         }
         let open: Vec<u64> = self.clients[client].connections.values().copied().collect();
@@ -216,6 +222,11 @@ impl World {
         self.fault(Fault::LateDuplicate);
         self.arrive(node, Arrival::Frame(connection, bytes))
     }
+}
+
+/// A read that may be stale has no place in a history that must be linearizable; the judge looks at its age.
+fn is_recorded(op: &RequestOp) -> bool {
+    !matches!(op, RequestOp::GetStale { .. })
 }
 
 fn unrecorded(error: &RecordError) -> Violation {

@@ -5,29 +5,38 @@
 //! node is believed only where the books prove what it says. Rules, by the names that a violation carries:
 //! * `one value`: a slot has one chosen entry, over all time and all nodes; a ballot has one entry for a slot.
 //! * `no fall`: what was durable is there after every restart: promises, used ballots, acceptances.
-//! * `claims`: PREPARE, PROMISE, ACCEPTED and "done" are said only when the disk proves them (P1, P2, P7).
+//! * `claims`: PREPARE, PROMISE, ACCEPTED and "done" are said only when the disk proves them (P1, P2, P7), and only in a
+//!   cluster that is founded.
 //! * `promise`: nothing is accepted below a promise (P4), and a promise reports all that was accepted (P8, P9).
 //! * `ballots`: a ballot is used once.
 //! * `chosen`: what a node takes as chosen, is; a later ballot does not propose against it; watermarks are true.
+//! * `log time`: it does not run backwards along the log, but for entries that an older leader had stamped.
 //! * `digest`: every applied prefix is the same function of the chosen log.
-//! * `reads`: a read that is not asked to be stale shows at least what was acknowledged before it arrived.
+//! * `reads`: a read that is not asked to be stale shows at least what was acknowledged before it arrived; one that is, what
+//!   was acknowledged so long before as its answer says that it may be old, and the slot that it was asked for.
 //! * `replies`: "done" names the chosen slot that holds the command, and a repeat is answered as the first time; along the
 //!   chosen log, no command of a session is run twice.
 //! * `bounds`: no queue and no memory of a node grows beyond its bound ([`Machine::bounded`]), and its log not beyond what
 //!   it wrote into it.
 //!
+//! * `checks`: the books. `says`, `answers`, `looks`: the questions, to messages, replies and nodes.
+//!
 //! Not here: whether the answers of all clients fit together, and whether anything happens at all (`finale`).
+
+mod answers;
+mod looks;
+mod says;
+
+pub use answers::Asked;
 
 use super::elections::Elections;
 use super::reads::Acknowledged;
 use super::report::Violation;
 use super::words;
-use crate::kv::state::{Applied, State};
-use crate::kv::{Command, Done, SessionRef};
-use crate::machine::{Machine, Note};
-use crate::paxos::{self, Ballot, Entry, EntryKind, Message, NodeId, Slot};
-use crate::time::Time;
-use crate::wire::{Outcome, Record, Request, RequestOp, Served, body};
+use crate::kv::state::State;
+use crate::kv::{Command, Done};
+use crate::paxos::{Ballot, Entry, EntryKind, LogTime, NodeId, Slot};
+use crate::wire::{Record, body};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a check says.
@@ -43,6 +52,8 @@ pub struct Checks {
     slots: Vec<SlotBooks>,
     /// End of the prefix of slots that are chosen.
     chosen_upto: Slot,
+    /// The highest log time of a chosen entry.
+    log_time: LogTime,
     used: BTreeSet<Ballot>,
     /// The entry's checksum of each proposal that left.
     proposed: BTreeMap<(Slot, Ballot), u32>,
@@ -58,18 +69,6 @@ pub struct Checks {
     found: Option<Violation>,
     /// What a transcript should know, if there is one: whose it is, and what.
     news: Option<Vec<(Option<NodeId>, String)>>,
-}
-
-/// What a node was asked, as far as the judge must know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// This write of this session.
-    Write(SessionRef, u64),
-    /// To read; what was acknowledged by then.
-    Read {
-        /// Up to which slot.
-        acknowledged: Slot,
-    },
 }
 
 /// What one node's disk is known to hold.
@@ -122,26 +121,6 @@ fn broken(rule: &'static str, words: String) -> Judged {
     Err(Violation { rule, words })
 }
 
-/// A command of a session that is in the log a second time has the result of its first.
-fn runs_once(done: &mut FirstResults, slot: Slot, commands: &[Command], outcomes: &[Applied]) -> Judged {
-    for (command, outcome) in commands.iter().zip(outcomes) {
-        let Applied::Done(now) = outcome else { continue };
-        if command.number == 0 {
-            continue; // OPEN and CLOSE: what they answer may change
-        }
-        let (session, number) = (command.session, command.number);
-        let first = done
-            .entry((session.id, session.opened, number))
-            .or_insert_with(|| now.clone());
-        if first != now {
-            let words =
-                format!("write {number} of a session is run again in slot {slot}: {now:?}, before it was {first:?}");
-            return broken("replies", words);
-        }
-    }
-    Ok(())
-}
-
 impl Checks {
     /// Empty books for so many nodes.
     pub fn new(nodes: usize) -> Checks {
@@ -149,6 +128,7 @@ impl Checks {
             disks: (0..nodes).map(|_| Books::default()).collect(),
             slots: Vec::new(),
             chosen_upto: Slot::ZERO,
+            log_time: LogTime::default(),
             used: BTreeSet::new(),
             proposed: BTreeMap::new(),
             reference: State::new(),
@@ -211,20 +191,6 @@ impl Checks {
         let books = self.books(node);
         books.appended.extend_from_slice(records);
         books.written += records.iter().map(record_bytes).sum::<u64>() + UNIT_BYTES;
-    }
-
-    /// A look at what a node's directory takes in the end: no more than what was written into its log, twice (a record
-    /// that does not fit leaves the rest of its segment), and the segments that are made ahead.
-    ///
-    /// # Errors
-    /// It takes more.
-    pub fn takes(&self, node: NodeId, bytes: u64, segment_bytes: u64) -> Judged {
-        let written = self.disks[usize::from(node.0) - 1].written;
-        if bytes <= 2 * written + 4 * segment_bytes {
-            return Ok(());
-        }
-        let words = format!("the directory of {node} takes {bytes} B, and {written} B were written into its log");
-        broken("bounds", words)
     }
 
     /// What it handed to it is durable, the node says; whether it is, shows after the next loss of power.
@@ -313,6 +279,7 @@ impl Checks {
             Err(error) => return broken("chosen", format!("slot {slot}: {entry} cannot be read: {error}")),
         };
         books.chosen = Some((ballot, entry.clone()));
+        self.log_time = self.log_time.max(entry.stamp);
         if let Some(news) = &mut self.news {
             let words = format!("slot {slot} is chosen at ballot {ballot}: {}", words::entry(entry));
             news.push((None, words));
@@ -386,331 +353,5 @@ impl Checks {
     pub fn forgets(&mut self, node: NodeId) {
         *self.books(node) = Books::default();
         self.has_lost_memory = true;
-    }
-
-    /// A node says something to a peer. `is_synced`: its log holds nothing that is not durable.
-    ///
-    /// # Errors
-    /// Its disk does not prove it.
-    pub fn says(&mut self, (node, to): (NodeId, NodeId), message: &Message, now: Time, is_synced: bool) -> Judged {
-        self.elections.says(node, to, message, now);
-        if !is_synced {
-            return broken("claims", format!("{node} says {message} while its log is not synced"));
-        }
-        let books = &self.disks[usize::from(node.0) - 1];
-        let proves = match message {
-            Message::Prepare { ballot, .. } => books.used.contains(ballot),
-            Message::Promise(promise) => books.promised >= promise.ballot,
-            // For a slot that it knows as chosen a node votes without writing the entry again.
-            Message::Accepted {
-                ballot, first, last, ..
-            } => {
-                let holds = |slot| books.held.contains_key(&Slot(slot));
-                books.promised >= *ballot && (first.0..=last.0).all(holds)
-            }
-            // Says that nothing higher is promised.
-            Message::HeartbeatAck(ack) => books.promised <= ack.ballot,
-            _ => true,
-        };
-        if !proves {
-            return broken(
-                "claims",
-                format!("{node} says {message}, and its disk does not prove it"),
-            );
-        }
-        match message {
-            Message::Promise(promise) => {
-                self.reports_all(node, promise)?;
-                self.is_chosen_upto(node, message, promise.chosen_upto)
-            }
-            Message::Accept {
-                ballot,
-                slot,
-                chosen_upto,
-                entry,
-                ..
-            } => {
-                self.proposes(node, *slot, *ballot, entry)?;
-                self.is_chosen_upto(node, message, *chosen_upto)
-            }
-            Message::Heartbeat(heartbeat) => self.is_chosen_upto(node, message, heartbeat.chosen_upto),
-            Message::HeartbeatAck(ack) => self.is_chosen_upto(node, message, ack.chosen_upto),
-            Message::Chosen {
-                first,
-                entries,
-                chosen_upto,
-            } => {
-                for (slot, entry) in (first.0..).zip(entries) {
-                    self.is_chosen(node, Slot(slot), entry)?;
-                }
-                self.is_chosen_upto(node, message, *chosen_upto)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn is_chosen_upto(&self, node: NodeId, message: &Message, upto: Slot) -> Judged {
-        if upto <= self.chosen_upto {
-            return Ok(());
-        }
-        let words = format!(
-            "{node} says {message}, and all is chosen only up to {}",
-            self.chosen_upto
-        );
-        broken("chosen", words)
-    }
-
-    fn is_chosen(&self, node: NodeId, slot: Slot, entry: &Entry) -> Judged {
-        match self.chosen(slot) {
-            Some((_, chosen)) if chosen.crc == entry.crc && chosen.body == entry.body => Ok(()),
-            Some((ballot, chosen)) => {
-                let words = format!("{node} takes {entry} as chosen for slot {slot}, at {ballot} it was {chosen}");
-                broken("chosen", words)
-            }
-            None => broken(
-                "chosen",
-                format!("{node} takes {entry} as chosen for slot {slot}, nothing is"),
-            ),
-        }
-    }
-
-    /// A promise lists all that its node has accepted where it covers.
-    fn reports_all(&self, node: NodeId, promise: &paxos::message::Promise) -> Judged {
-        let books = &self.disks[usize::from(node.0) - 1];
-        let first = promise.first.max(promise.chosen_upto.next());
-        if first > promise.last {
-            return Ok(());
-        }
-        // What it accepted at this very ballot came behind the promise; what it learned is no vote.
-        let voted = |ballot: &Ballot| Ballot::ZERO < *ballot && *ballot < promise.ballot;
-        let held = books.held.range(first..=promise.last);
-        for (slot, (ballot, _)) in held.filter(|(_, (ballot, _))| voted(ballot)) {
-            let is_listed = promise
-                .accepted
-                .iter()
-                .any(|accepted| accepted.slot == *slot && (accepted.ballot >= *ballot || accepted.chosen));
-            if !is_listed {
-                let words = format!("{node} says {promise}, and holds slot {slot} at {ballot}");
-                return broken("promise", words);
-            }
-        }
-        Ok(())
-    }
-
-    /// An ACCEPT leaves: one entry for a slot and a ballot, and none against what is chosen.
-    fn proposes(&mut self, node: NodeId, slot: Slot, ballot: Ballot, entry: &Entry) -> Judged {
-        let first = *self.proposed.entry((slot, ballot)).or_insert(entry.crc);
-        if first != entry.crc {
-            return broken(
-                "one value",
-                format!("{node} proposes two entries for slot {slot} at {ballot}"),
-            );
-        }
-        let own = self.disks[usize::from(node.0) - 1].held.get(&slot).copied();
-        if own.is_none_or(|(accepted_at, _)| accepted_at < ballot) {
-            self.elections.proposes(slot, ballot, entry, own)?;
-        }
-        match self.chosen(slot) {
-            Some((earlier, chosen)) if chosen.crc != entry.crc && ballot > *earlier => {
-                let words =
-                    format!("{node} proposes {entry} for slot {slot} at {ballot}, {chosen} is chosen at {earlier}");
-                broken("chosen", words)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// A message arrives at a node.
-    pub fn hears(&mut self, node: NodeId, from: NodeId, message: &Message) {
-        if let Message::Promise(promise) = message {
-            self.elections.hears(node, from, promise);
-        }
-    }
-
-    /// A node learns of a link, or of a process that is gone: a reason not to wait with an election.
-    pub fn hastens(&mut self, node: NodeId) {
-        self.elections.hastens(node);
-    }
-
-    /// What a node says of itself or of others; `local` is its own clock.
-    ///
-    /// # Errors
-    /// It is a wrong accusation, or an election that should not have been.
-    pub fn notes(&mut self, node: NodeId, note: &Note, now: Time, local: Time) -> Judged {
-        if let Note::Paxos(note) = note {
-            self.elections.notes(node, note, now, local)?;
-        }
-        let accuses = matches!(
-            note,
-            Note::Paxos(paxos::Note::Forgetful { .. }) | Note::LostMemory { .. }
-        );
-        if let Note::Paxos(
-            paxos::Note::DigestsDiffer { .. } | paxos::Note::Diverged { .. } | paxos::Note::OtherConfig { .. },
-        ) = note
-        {
-            return broken(
-                "digests",
-                format!("{node} {note}, and all nodes were equal at equal slots"),
-            );
-        }
-        if accuses && !self.has_lost_memory {
-            return broken("no fall", format!("{node} {note}, and nobody's memory was touched"));
-        }
-        Ok(())
-    }
-
-    /// A client's request arrives at a node.
-    pub fn asks(&mut self, request: &Request, now: Time) -> Option<Asked> {
-        match &request.op {
-            RequestOp::Get { .. } => {
-                let acknowledged = self.acknowledged.by(now);
-                Some(Asked::Read { acknowledged })
-            }
-            _ if request.number > 0 => Some(Asked::Write(request.session, request.number)),
-            _ => None,
-        }
-    }
-
-    /// A node answers a client.
-    ///
-    /// # Errors
-    /// It says "done" of what is not, or not in the same words as before, or of what was so once.
-    pub fn answers(&mut self, node: NodeId, asked: Option<Asked>, outcome: &Outcome, now: Time) -> Judged {
-        let Outcome::Done(Served::Done(done)) = outcome else {
-            return Ok(());
-        };
-        match asked {
-            Some(Asked::Write(session, number)) => self.answers_write(node, session, number, done)?,
-            Some(Asked::Read { acknowledged }) if done.slot < acknowledged => {
-                let words = format!(
-                    "{node} answers a read up to slot {}, {acknowledged} was acknowledged before it arrived",
-                    done.slot
-                );
-                return broken("reads", words);
-            }
-            Some(Asked::Read { .. }) | None => {}
-        }
-        self.acknowledged.note(done.slot, now);
-        Ok(())
-    }
-
-    fn answers_write(&mut self, node: NodeId, session: SessionRef, number: u64, done: &Done) -> Judged {
-        let is_there = self.slot(done.slot).is_some_and(|books| {
-            let of = |command: &Command| command.session == session && command.number == number;
-            books.chosen.is_some() && books.commands.iter().any(of)
-        });
-        if !is_there {
-            let words = format!(
-                "{node} says that write {number} is done in slot {}: it is not there",
-                done.slot
-            );
-            return broken("replies", words);
-        }
-        let first = self
-            .done
-            .entry((session.id, session.opened, number))
-            .or_insert_with(|| done.clone());
-        if first != done {
-            let words = format!("{node} answers write {number} with {done:?}, before it was {first:?}");
-            return broken("replies", words);
-        }
-        Ok(())
-    }
-
-    /// Whether a write is done for good.
-    pub fn is_done(&self, session: SessionRef, number: u64) -> bool {
-        self.done.contains_key(&(session.id, session.opened, number))
-    }
-
-    /// The last slot with a write that was done: nobody who serves may be without it in the end.
-    pub fn done_upto(&self) -> Slot {
-        self.done.values().map(|done| done.slot).max().unwrap_or_default()
-    }
-
-    /// A look at a node after its turn.
-    ///
-    /// # Errors
-    /// It takes as chosen what is not, or applied something else than others; or its marks fell.
-    pub fn look_at(&mut self, node: NodeId, machine: &Machine) -> Judged {
-        let replica = machine.replica();
-        let books = &self.disks[usize::from(node.0) - 1];
-        if replica.acceptor().is_some() && replica.promised() < books.promised {
-            let (has, had) = (replica.promised(), books.promised);
-            return broken("no fall", format!("{node} has promised {has}, on its disk {had}"));
-        }
-        let learner = replica.learner();
-        let (from, upto) = (books.chosen_upto, learner.chosen_upto());
-        if upto < from {
-            return broken(
-                "no fall",
-                format!("{node} knew all up to {from} as chosen, now up to {upto}"),
-            );
-        }
-        if upto > self.chosen_upto {
-            let words = format!(
-                "{node} takes all up to {upto} as chosen, it is so up to {}",
-                self.chosen_upto
-            );
-            return broken("chosen", words);
-        }
-        for slot in (from.0 + 1..=upto.0).map(Slot) {
-            if let Some(entry) = learner.entry(slot) {
-                self.is_chosen(node, slot, entry)?;
-            }
-        }
-        if learner.highest() > upto {
-            for (slot, entry) in learner.islands_from(upto.next()) {
-                self.is_chosen(node, slot, entry)?;
-            }
-        }
-        if let Some(over) = machine.bounded().into_iter().find(|row| row.held > row.most) {
-            let words = format!(
-                "{node} holds {} {}, at most {} are allowed",
-                over.held, over.what, over.most
-            );
-            return broken("bounds", words);
-        }
-        let (applied, digest) = (machine.state().applied(), machine.state().digest());
-        let looked = self.books(node);
-        looked.chosen_upto = upto;
-        if std::mem::replace(&mut looked.applied, applied) != applied {
-            self.has_applied(node, applied, digest)?;
-            if let Some(news) = &mut self.news {
-                news.push((Some(node), format!("has applied all up to slot {applied}")));
-            }
-        }
-        Ok(())
-    }
-
-    fn has_applied(&mut self, node: NodeId, applied: Slot, digest: u64) -> Judged {
-        let mut outcomes = Vec::new();
-        while self.reference.applied() < applied {
-            let slot = self.reference.applied().next();
-            let place = slot.0 as usize - 1;
-            let Some(SlotBooks {
-                chosen: Some((_, entry)),
-                commands,
-                ..
-            }) = self.slots.get(place)
-            else {
-                return broken(
-                    "chosen",
-                    format!("{node} has applied slot {slot}, nothing is chosen there"),
-                );
-            };
-            outcomes.clear();
-            self.reference.apply(slot, entry.stamp, commands, &mut outcomes);
-            runs_once(&mut self.done, slot, commands, &outcomes)?;
-            self.digests.push(self.reference.digest());
-        }
-        let expected = (applied.0 as usize)
-            .checked_sub(1)
-            .map_or(0, |place| self.digests[place]);
-        if applied > Slot::ZERO && digest != expected {
-            let words =
-                format!("{node} applied up to {applied} with digest {digest:016x}, the log makes {expected:016x}");
-            return broken("digest", words);
-        }
-        Ok(())
     }
 }

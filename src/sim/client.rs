@@ -9,6 +9,7 @@ use super::options::OpId;
 use crate::client::machine::{ClientMachine, Effect, Input};
 use crate::client::{End, Options};
 use crate::kv::{Answer, Expect, Op};
+use crate::paxos::Slot;
 use crate::time::Time;
 use crate::wire::{RequestOp, Served};
 use bytes::Bytes;
@@ -24,8 +25,8 @@ const LANE_BITS: u32 = 8;
 pub struct Mix {
     /// Number of keys.
     pub keys: u64,
-    /// Chances of get, put, delete and cas.
-    pub weights: [u32; 4],
+    /// Chances of get, put, delete, cas, and a read that may be stale.
+    pub weights: [u32; 5],
     /// Longest pause between two operations of a lane, microseconds.
     pub pause_us: u64,
     /// Longest time that an operation may take, milliseconds.
@@ -56,6 +57,8 @@ pub struct SimClient {
     tokens: u64,
     /// The value seen last of each key: what a cas expects.
     seen: BTreeMap<u64, Bytes>,
+    /// The highest slot that an answer has named: what a stale read may ask for.
+    seen_slot: Slot,
 }
 
 impl SimClient {
@@ -74,6 +77,7 @@ impl SimClient {
             numbers: vec![0; lanes],
             tokens: 0,
             seen: BTreeMap::new(),
+            seen_slot: Slot::ZERO,
         }
     }
 
@@ -134,7 +138,12 @@ impl SimClient {
         let mut rng = self.stream(id);
         rng.u64(..); // the pause before it
         let drawn = Duration::from_millis(rng.u64(100..=self.mix.deadline_ms));
-        let op = self.draw(id, &mut rng);
+        let at_least = if patience.is_none() && rng.bool() {
+            self.seen_slot
+        } else {
+            Slot::ZERO
+        };
+        let op = self.draw(id, at_least, &mut rng);
         self.numbers[lane] += 1;
         self.tokens += 1;
         let token = self.tokens << LANE_BITS | lane as u64;
@@ -152,6 +161,9 @@ impl SimClient {
     pub fn ended(&mut self, token: u64, end: &End) -> (usize, Option<RequestOp>) {
         let lane = (token & ((1 << LANE_BITS) - 1)) as usize;
         let op = self.lanes[lane].take();
+        if let End::Done(Served::Done(done)) = end {
+            self.seen_slot = self.seen_slot.max(done.slot);
+        }
         if let End::Done(Served::Done(done)) = end
             && let Answer::Found(found) | Answer::CasFailed { current: Some(found) } = &done.answer
         {
@@ -168,7 +180,7 @@ impl SimClient {
         effects
     }
 
-    fn draw(&mut self, id: OpId, rng: &mut Rng) -> RequestOp {
+    fn draw(&mut self, id: OpId, at_least: Slot, rng: &mut Rng) -> RequestOp {
         let number = rng.u64(0..self.mix.keys);
         let key = Bytes::from(format!("k{number}"));
         let want_previous = rng.u8(0..4) == 0;
@@ -193,6 +205,7 @@ impl SimClient {
                 want_previous,
             }),
             Some(2) => RequestOp::Write(Op::Del { key, want_previous }),
+            Some(4) => RequestOp::GetStale { key, at_least },
             Some(_) => {
                 let expect = self.seen.get(&number).cloned().unwrap_or_default();
                 RequestOp::Write(Op::Cas {
@@ -220,7 +233,13 @@ impl Mix {
         let padding = if rng.u8(0..4) == 0 { rng.usize(0..2_000) } else { 0 };
         Mix {
             keys: rng.u64(2..=16),
-            weights: [rng.u32(1..8), rng.u32(1..8), rng.u32(0..3), rng.u32(0..5)],
+            weights: [
+                rng.u32(1..8),
+                rng.u32(1..8),
+                rng.u32(0..3),
+                rng.u32(0..5),
+                rng.u32(0..3),
+            ],
             pause_us: lanes as u64 * rng.u64(20_000..60_000),
             deadline_ms: rng.u64(500..8_000),
             padding,

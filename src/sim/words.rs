@@ -294,6 +294,7 @@ pub fn why(rule: &str) -> &'static str {
         "promise" => "a promise means: nothing below it is accepted, and all that was accepted is told",
         "ballots" => "a ballot used twice can carry two values for one slot",
         "chosen" => "what a quorum has accepted may never be replaced, and nothing else may be taken as chosen",
+        "log time" => "sessions expire by the log's own time: where it falls, they live longer than they were told",
         "digest" => "all nodes apply the same log, so they must be in the same state",
         "replies" => "\"done\" means applied once, and a repeat is answered as the first time",
         "phase 1" => "what a lower ballot left behind may have lost already: only the highest one's can be chosen",

@@ -1,0 +1,109 @@
+//! Looks at a node after its turn: what it takes as chosen, what it has applied, how much it holds.
+
+use super::answers::runs_once;
+use super::{Checks, Judged, SlotBooks, broken};
+use crate::machine::Machine;
+use crate::paxos::{NodeId, Slot};
+
+impl Checks {
+    /// A look at a node after its turn.
+    ///
+    /// # Errors
+    /// It takes as chosen what is not, or applied something else than others; or its marks fell.
+    pub fn look_at(&mut self, node: NodeId, machine: &Machine) -> Judged {
+        let replica = machine.replica();
+        let books = &self.disks[usize::from(node.0) - 1];
+        if replica.acceptor().is_some() && replica.promised() < books.promised {
+            let (has, had) = (replica.promised(), books.promised);
+            return broken("no fall", format!("{node} has promised {has}, on its disk {had}"));
+        }
+        let learner = replica.learner();
+        let (from, upto) = (books.chosen_upto, learner.chosen_upto());
+        if upto < from {
+            return broken(
+                "no fall",
+                format!("{node} knew all up to {from} as chosen, now up to {upto}"),
+            );
+        }
+        if upto > self.chosen_upto {
+            let words = format!(
+                "{node} takes all up to {upto} as chosen, it is so up to {}",
+                self.chosen_upto
+            );
+            return broken("chosen", words);
+        }
+        for slot in (from.0 + 1..=upto.0).map(Slot) {
+            if let Some(entry) = learner.entry(slot) {
+                self.is_chosen(node, slot, entry)?;
+            }
+        }
+        if learner.highest() > upto {
+            for (slot, entry) in learner.islands_from(upto.next()) {
+                self.is_chosen(node, slot, entry)?;
+            }
+        }
+        if let Some(over) = machine.bounded().into_iter().find(|row| row.held > row.most) {
+            let words = format!(
+                "{node} holds {} {}, at most {} are allowed",
+                over.held, over.what, over.most
+            );
+            return broken("bounds", words);
+        }
+        let (applied, digest) = (machine.state().applied(), machine.state().digest());
+        let looked = self.books(node);
+        looked.chosen_upto = upto;
+        if std::mem::replace(&mut looked.applied, applied) != applied {
+            self.has_applied(node, applied, digest)?;
+            if let Some(news) = &mut self.news {
+                news.push((Some(node), format!("has applied all up to slot {applied}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn has_applied(&mut self, node: NodeId, applied: Slot, digest: u64) -> Judged {
+        let mut outcomes = Vec::new();
+        while self.reference.applied() < applied {
+            let slot = self.reference.applied().next();
+            let place = slot.0 as usize - 1;
+            let Some(SlotBooks {
+                chosen: Some((_, entry)),
+                commands,
+                ..
+            }) = self.slots.get(place)
+            else {
+                return broken(
+                    "chosen",
+                    format!("{node} has applied slot {slot}, nothing is chosen there"),
+                );
+            };
+            outcomes.clear();
+            self.reference.apply(slot, entry.stamp, commands, &mut outcomes);
+            runs_once(&mut self.done, slot, commands, &outcomes)?;
+            self.digests.push(self.reference.digest());
+        }
+        let expected = (applied.0 as usize)
+            .checked_sub(1)
+            .map_or(0, |place| self.digests[place]);
+        if applied > Slot::ZERO && digest != expected {
+            let words =
+                format!("{node} applied up to {applied} with digest {digest:016x}, the log makes {expected:016x}");
+            return broken("digest", words);
+        }
+        Ok(())
+    }
+
+    /// A look at what a node's directory takes in the end: no more than what was written into its log, twice (a record
+    /// that does not fit leaves the rest of its segment), and the segments that are made ahead.
+    ///
+    /// # Errors
+    /// It takes more.
+    pub fn takes(&self, node: NodeId, bytes: u64, segment_bytes: u64) -> Judged {
+        let written = self.disks[usize::from(node.0) - 1].written;
+        if bytes <= 2 * written + 4 * segment_bytes {
+            return Ok(());
+        }
+        let words = format!("the directory of {node} takes {bytes} B, and {written} B were written into its log");
+        broken("bounds", words)
+    }
+}
