@@ -22,6 +22,8 @@ const ALONE: Shape = Shape {
 pub(crate) struct Machine {
     date: String,
     cores: usize,
+    /// How many wanted to run on them in the last minute: figures beside others who compute are noise.
+    load_average: f64,
     /// An echo over loopback, half of them are quicker, microseconds.
     pub(crate) rtt_us: f64,
     /// A small write with its fdatasync, likewise.
@@ -35,22 +37,19 @@ impl Machine {
         Machine {
             date,
             cores: std::thread::available_parallelism().map_or(0, usize::from),
+            load_average: load_average(),
             rtt_us: references.measure(Kind::Echo, ALONE, LOOK).p50_us,
             sync_us: references.measure_sync(LOOK).p50_us,
         }
     }
 
-    /// What one client could do at best, a round trip and a sync for each operation.
-    pub(crate) fn ideal_ops_per_s(&self) -> f64 {
-        1e6 / (self.rtt_us + self.sync_us)
-    }
-
     /// One line above a table.
     pub(crate) fn line(&self) -> String {
         format!(
-            "{}, {} cores, version {}; fdatasync of 4 KiB {} us, echo over loopback {} us",
+            "{}, {} cores, load average {}, version {}; fdatasync of 4 KiB {} us, echo over loopback {} us",
             self.date,
             self.cores,
+            shown(self.load_average),
             env!("CARGO_PKG_VERSION"),
             shown(self.sync_us),
             shown(self.rtt_us)
@@ -58,8 +57,21 @@ impl Machine {
     }
 
     pub(crate) fn json(&self) -> Value {
-        json!({ "date": self.date, "cores": self.cores, "rtt_us": self.rtt_us, "sync_us": self.sync_us })
+        json!({
+            "date": self.date,
+            "cores": self.cores,
+            "load_average": self.load_average,
+            "rtt_us": self.rtt_us,
+            "sync_us": self.sync_us,
+        })
     }
+}
+
+/// Of the last minute; not a number where the system does not tell.
+fn load_average() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let first = text.split_whitespace().next();
+    first.and_then(|word| word.parse().ok()).unwrap_or(f64::NAN)
 }
 
 /// Writes what was measured for programs, where that is asked for.
@@ -71,6 +83,12 @@ pub(crate) fn write_json(path: Option<&Path>, value: &Value) {
         std::fs::write(path, format!("{value:#}\n")).expect("the file can be written");
         eprintln!("written: {}", path.display());
     }
+}
+
+/// What one client could do at best: a round trip and a sync for each operation, both as they are in the middle.
+pub(crate) fn ideal_ops_per_s(references: &mut References) -> f64 {
+    let machine = Machine::look(references);
+    1e6 / (machine.rtt_us + machine.sync_us)
 }
 
 /// The references alone.

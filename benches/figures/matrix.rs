@@ -1,11 +1,12 @@
 //! The matrix: mixes, clients, pipelines and value sizes, each with the bare replication loop right before and behind.
 
 use crate::figure::{Figure, head, row, shown};
-use crate::machine::{Machine, write_json};
+use crate::machine::{self, Machine, write_json};
 use crate::reference::{Kind, References, Shape};
 use crate::subject::{Load, Spans, Subject};
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use std::time::Duration;
 use synod::workload::presets::{PRESETS, Preset};
 
 /// Which part of the matrix; the whole of it takes about half an hour.
@@ -52,8 +53,25 @@ const COLUMNS: [&str; 13] = [
     "of the ideal",
 ];
 
-/// The seconds of one measurement that its references get, each.
+/// A reference gets this part of the time of a figure.
 const REFERENCE_SHARE: u32 = 2;
+
+/// What a row is set beside.
+struct Beside {
+    bare: Figure,
+    /// What a lone client can do at best; it says nothing of many.
+    ideal: Option<f64>,
+}
+
+impl Beside {
+    fn measure(references: &mut References, shape: Shape, span: Duration) -> Beside {
+        let is_alone = shape.clients == 1 && shape.pipeline == 1;
+        Beside {
+            bare: references.measure(Kind::Durable, shape, span / REFERENCE_SHARE),
+            ideal: is_alone.then(|| machine::ideal_ops_per_s(references)),
+        }
+    }
+}
 
 /// Measures and prints.
 pub(crate) fn run(args: &Args) {
@@ -73,12 +91,12 @@ pub(crate) fn run(args: &Args) {
                     pipeline: *pipeline,
                     value_bytes: *value_bytes,
                 };
-                let mut measure = || references.measure(Kind::Durable, shape, args.spans.span() / REFERENCE_SHARE);
+                let mut measure = || Beside::measure(&mut references, shape, args.spans.span());
                 let mut before = measure();
                 for preset in &mixes {
                     let figure = subject.measure(load(preset, shape), args.spans);
                     let behind = measure();
-                    rows.push(print(preset, shape, &figure, [&before, &behind], &machine));
+                    rows.push(print(preset, shape, &figure, [&before, &behind]));
                     before = behind;
                 }
             }
@@ -108,15 +126,13 @@ pub(crate) fn load(preset: &'static str, shape: Shape) -> Load {
     }
 }
 
-fn print(preset: &str, shape: Shape, figure: &Figure, bare: [&Figure; 2], machine: &Machine) -> Value {
-    let mean = f64::midpoint(bare[0].ops_per_s, bare[1].ops_per_s);
-    let of_bare = figure.ops_per_s / mean;
-    // What a lone client can do at best says nothing of many.
-    let is_alone = shape.clients == 1 && shape.pipeline == 1;
-    let of_ideal = if is_alone {
-        figure.ops_per_s / machine.ideal_ops_per_s()
-    } else {
-        f64::NAN
+fn print(preset: &str, shape: Shape, figure: &Figure, beside: [&Beside; 2]) -> Value {
+    let bare = beside.map(|beside| &beside.bare);
+    let share = |of: f64| if of > 0.0 { figure.ops_per_s / of } else { f64::NAN };
+    let of_bare = share(f64::midpoint(bare[0].ops_per_s, bare[1].ops_per_s));
+    let of_ideal = match beside.map(|beside| beside.ideal) {
+        [Some(before), Some(behind)] => share(f64::midpoint(before, behind)),
+        _ => f64::NAN,
     };
     let Shape {
         clients,
@@ -149,6 +165,6 @@ fn print(preset: &str, shape: Shape, figure: &Figure, bare: [&Figure; 2], machin
         "figure": figure.json(),
         "bare_loop": bare.map(Figure::json),
         "of_bare_loop": of_bare,
-        "of_ideal": is_alone.then_some(of_ideal),
+        "of_ideal": of_ideal,
     })
 }

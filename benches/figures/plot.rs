@@ -95,9 +95,9 @@ pub(crate) fn run(args: &Args) {
 }
 
 const WIDTH: f64 = 900.0;
-const HEIGHT: f64 = 560.0;
+const HEIGHT: f64 = 580.0;
 const LEFT: f64 = 80.0;
-const TOP: f64 = 70.0;
+const TOP: f64 = 90.0;
 /// The field of the curves.
 const FIELD: (f64, f64) = (640.0, 420.0);
 const COLOURS: [&str; 6] = ["#1f6fb4", "#2a8a3e", "#b4531f", "#7a3fa0", "#a08a00", "#666666"];
