@@ -5,11 +5,12 @@
 
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
-use synod::kv::{Answer, Command, Done, Expect, Op, Previous, SessionRef, Versioned};
+use synod::kv::{Answer, Command, Done, Expect, Op, Previous, SessionRef, State, Versioned};
 use synod::paxos::message::{AcceptedEntry, Heartbeat, HeartbeatAck, Promise};
 use synod::paxos::{Ballot, Entry, Incarnation, LogTime, Message, NodeId, Slot, Start, Voter};
+use synod::rules::Rules;
 use synod::storage::sim::SimDisk;
-use synod::storage::{File, Files, Identity, Options, Storage, segment};
+use synod::storage::{File, Files, Identity, Options, Storage, segment, snapshot};
 use synod::wire::frame::{self, FRAME_BYTES_MAX, FrameType, Header};
 use synod::wire::hello::{self, Base, NodeHello};
 use synod::wire::message::ErrorCode;
@@ -516,6 +517,17 @@ fn records() -> Vec<(&'static str, Record)> {
                 start: start_of_2(),
             },
         ),
+        (
+            "record-checkpoint",
+            Record::Checkpoint {
+                segment: 3,
+                slot: Slot(40),
+                promised: ballot(2, 3),
+                used: ballot(1, 1),
+                chosen_upto: Slot(42),
+            },
+        ),
+        ("record-installed", Record::Installed { slot: Slot(40) }),
     ]
 }
 
@@ -656,13 +668,65 @@ fn every_byte_box_of_the_disk_is_what_its_caption_says() {
     assert_eq!(read, records);
 }
 
+/// The state of the document: a session that wrote one key.
+fn state_of_two_slots() -> State {
+    let mut state = State::new();
+    let command = |opened, number, op| Command {
+        session: SessionRef { id: 7, opened },
+        number,
+        low: number,
+        op,
+    };
+    let put = Op::Put {
+        key: Bytes::from_static(b"color"),
+        value: Bytes::from_static(b"blue"),
+        if_absent: false,
+        want_previous: false,
+    };
+    let mut applied = Vec::new();
+    state.apply(
+        Slot(1),
+        LogTime(61_000),
+        &[command(Slot::ZERO, 0, Op::Open)],
+        &mut applied,
+    );
+    state.apply(Slot(2), LogTime(61_001), &[command(Slot(1), 1, put)], &mut applied);
+    state
+}
+
+#[test]
+fn the_snapshot_of_the_document_is_what_its_caption_says() {
+    let mut state = state_of_two_slots();
+    let header = snapshot::Header {
+        cluster_id: hello::cluster_id("synod", &roster()),
+        summary: state.begin_snapshot(),
+        config: 1,
+        members: vec![NodeId(1), NodeId(2), NodeId(3)],
+    };
+    let disk = SimDisk::new(1);
+    let mut writer = snapshot::SnapshotWriter::begin(&disk, &header).expect("the disk works");
+    let more = state.next_of_snapshot(writer.room(), &mut |item| writer.add(item));
+    assert_eq!(more, Ok(false), "it is small");
+    writer.finish().expect("the disk works");
+    snapshot::publish(&disk, Slot(2)).expect("the disk works");
+    let name = snapshot::snapshot_name(Slot(2));
+    let shown = example(&examples(), "disk-snapshot").bytes.clone();
+    assert_eq!(hex(&shown), hex(&disk.contents(&name).expect("it was written")));
+
+    // … and the document's bytes are that state.
+    disk.overwrite(&name, 0, &shown);
+    let loading = snapshot::Loading::begin(&disk, &name, Rules::KEPT).expect("the document's header is whole");
+    let (found, loaded) = loading.finish().expect("the document's snapshot is whole");
+    assert_eq!((found, loaded.summary()), (header, state.summary()));
+}
+
 #[test]
 fn no_example_of_the_document_goes_unread() {
     let mut examples = examples();
     let names = frames().into_iter().map(|(name, ..)| name);
     let names = names.chain(bodies().into_iter().map(|(name, _)| name));
     let names = names.chain(records().into_iter().map(|(name, _)| name));
-    for name in names.chain(["disk-identity", "disk-segment", "disk-unit"]) {
+    for name in names.chain(["disk-identity", "disk-segment", "disk-unit", "disk-snapshot"]) {
         examples.remove(name);
     }
     assert!(examples.is_empty(), "no test reads {:?}", examples.keys());

@@ -44,6 +44,8 @@ pub(super) struct Founding {
     founded_record: Option<u64>,
     peers: BTreeMap<NodeId, Remembered>,
     lost: Option<String>,
+    /// F4: the record that says that a peer remembers a start of this node which is none of its own.
+    strange_start: Option<Record>,
     synced: u64,
 }
 
@@ -79,6 +81,7 @@ impl Founding {
             founded_record: None,
             peers: BTreeMap::new(),
             lost: None,
+            strange_start: None,
             synced: 0,
         }
     }
@@ -89,6 +92,7 @@ impl Founding {
             Record::Roster(roster) => self.replace_roster(roster),
             Record::Founded => self.founded_record = Some(0),
             Record::Peer { node, start, .. } if node == self.identity.node => {
+                self.strange_start = Some(record);
                 self.lose_memory(format!(
                     "an earlier start of it was told that a peer remembers start {start}, which is not in its data \
                      directory: this is an old copy, or two processes run on copies of one"
@@ -110,6 +114,24 @@ impl Founding {
             }
             _ => {}
         }
+    }
+
+    /// All that must stand anew in the log before the records that brought it are taken away.
+    pub(super) fn carried(&self) -> Records {
+        let mut records = Records::new();
+        if !self.roster.is_empty() {
+            records.push(Record::Roster(self.roster.clone()));
+        }
+        if self.founded_record.is_some() {
+            records.push(Record::Founded);
+        }
+        records.extend(self.peers.iter().map(|(node, peer)| Record::Peer {
+            node: *node,
+            incarnation: peer.incarnation,
+            start: peer.start,
+        }));
+        records.extend(self.strange_start.clone());
+        records
     }
 
     /// After recovery: a cluster of one founds itself.
@@ -355,11 +377,12 @@ impl Founding {
                 "{from} remembers start {start} of this node, which is not in its data directory: this is an old copy, \
                  or two processes run on copies of one"
             ));
-            return Some(Record::Peer {
+            self.strange_start = Some(Record::Peer {
                 node: self.identity.node,
                 incarnation,
                 start,
             });
+            return self.strange_start.clone();
         }
         None
     }

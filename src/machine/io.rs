@@ -119,6 +119,8 @@ pub enum Input {
     AcceptorUp,
     /// The applied state is altered, as broken memory would (fault injection): its effects differ from now on.
     Corrupt,
+    /// A snapshot is wanted. The loop keeps this to itself, and takes one between its turns.
+    TakeSnapshot,
     /// A clean end is wanted: hand leadership over, finish what is in flight, take nothing new.
     Shutdown,
 }
@@ -227,6 +229,20 @@ pub enum Note {
         /// In words.
         reason: String,
     },
+    /// A snapshot is durable.
+    SnapshotTaken {
+        /// Behind which slot.
+        slot: Slot,
+        /// Bytes of its file.
+        bytes: u64,
+        /// From its beginning to its name.
+        took: Duration,
+    },
+    /// There is no room for a snapshot; it is tried again now and then.
+    SnapshotPutOff {
+        /// So many bytes were expected.
+        bytes: u64,
+    },
 }
 
 /// What one machine is given at birth. Durations are the defaults' table in `protocol.md`.
@@ -326,7 +342,8 @@ impl Note {
         match self {
             Note::Paxos(note) => note.is_alarm(),
             Note::LostMemory { .. } => true,
-            Note::Founded { .. } | Note::WaitsFor { .. } => false,
+            Note::SnapshotPutOff { .. } => true,
+            Note::Founded { .. } | Note::WaitsFor { .. } | Note::SnapshotTaken { .. } => false,
         }
     }
 }
@@ -341,6 +358,14 @@ impl fmt::Display for Note {
                 nodes.iter().try_for_each(|node| write!(f, " {node}"))
             }
             Note::LostMemory { reason } => write!(f, "must not vote: {reason}"),
+            Note::SnapshotTaken { slot, bytes, took } => {
+                write!(
+                    f,
+                    "snapshot taken, slot={slot} bytes={bytes} took={}ms",
+                    took.as_millis()
+                )
+            }
+            Note::SnapshotPutOff { bytes } => write!(f, "snapshot put off: no room for its {bytes} bytes"),
         }
     }
 }

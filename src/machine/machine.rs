@@ -9,13 +9,15 @@
 use super::founding::{Founding, Identity, Records};
 use super::io::{Effect, Input, Note, Settings};
 use super::reads::{Read, Reads};
+use super::records;
 use super::requests::{self, Origin, Proposed, Queued, Relays, Waiter, WriteQueue, not_done};
 use super::shutdown::Shutdown;
+use super::snapshot::SnapshotView;
 use crate::kv::state::{Applied, State};
 use crate::kv::{Command, Op};
 use crate::paxos::election::Timing;
 use crate::paxos::replica::Config;
-use crate::paxos::{Entry, EntryKind, Health, Membership, NodeId, Outbox, Output, Replica, Slot, Stance, Write};
+use crate::paxos::{Entry, EntryKind, Health, Membership, NodeId, Outbox, Output, Replica, Slot, Stance};
 use crate::time::Time;
 use crate::wire::hello::HelloKind;
 use crate::wire::message::ErrorCode;
@@ -54,6 +56,11 @@ pub struct Machine {
     pub(super) sweep_at: Option<Time>,
     pub(super) started: Time,
     is_halted: bool,
+    /// Behind which slot the snapshot ends that it started from.
+    pub(super) restored: Slot,
+    /// The slot up to which the log that was read back proves that it holds, or need not hold, every entry.
+    pub(super) log_proves: Slot,
+    pub(super) snapshots: SnapshotView,
 }
 
 impl Machine {
@@ -117,6 +124,9 @@ impl Machine {
             sweep_at: None,
             started: Time::ZERO,
             is_halted: false,
+            restored: Slot::ZERO,
+            log_proves: Slot::ZERO,
+            snapshots: SnapshotView::default(),
         }
     }
 
@@ -125,9 +135,12 @@ impl Machine {
     /// # Errors
     /// An entry that is chosen and cannot be applied: which, and why. The node must not start.
     pub fn recover(&mut self, record: Record) -> Result<(), String> {
-        match as_write(record) {
-            Ok(write) => self.replica.recover(write),
-            Err(record) => self.founding.recover(record),
+        self.note_marks(&record);
+        for part in records::parts(record) {
+            match records::as_write(part) {
+                Ok(write) => self.replica.recover(write),
+                Err(record) => self.founding.recover(record),
+            }
         }
         self.apply_chosen(&mut Vec::new())
     }
@@ -143,6 +156,7 @@ impl Machine {
         self.replica.note_digest(self.state.applied(), self.state.digest());
         let records = self.founding.start(self.out.written());
         self.append(records, effects);
+        self.note_start(effects);
         self.after_step(now, effects);
     }
 
@@ -173,13 +187,15 @@ impl Machine {
                 self.replica.send_chosen(to, first, entries, &mut self.out);
             }
             Input::Reread { records, more } => {
-                let writes = records.into_iter().filter_map(|record| as_write(record).ok());
+                let parts = records.into_iter().flat_map(records::parts);
+                let writes = parts.filter_map(|record| records::as_write(record).ok());
                 self.replica.on_reread(writes, more, &mut self.out);
             }
             Input::FreeSpace { bytes } => self.on_free_space(bytes),
             Input::AcceptorDown => self.replica.fail_acceptor(&mut self.out),
             Input::AcceptorUp => self.replica.restart_acceptor(&mut self.out),
             Input::Corrupt => self.state.corrupt(),
+            Input::TakeSnapshot => {}
             Input::Shutdown => {
                 self.shutdown.get_or_insert_with(|| Shutdown::begin(now));
             }
@@ -717,7 +733,7 @@ impl Machine {
     }
 
     /// M2: foreign records take their numbers in the one log.
-    fn append(&mut self, records: Records, effects: &mut Vec<Effect>) {
+    pub(super) fn append(&mut self, records: Records, effects: &mut Vec<Effect>) {
         self.drain(effects);
         for record in records {
             self.out.count_foreign_record();
@@ -725,9 +741,9 @@ impl Machine {
         }
     }
 
-    fn drain(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn drain(&mut self, effects: &mut Vec<Effect>) {
         effects.extend(self.out.drain().map(|output| match output {
-            Output::Write(write) => Effect::Append(as_record(write)),
+            Output::Write(write) => Effect::Append(records::as_record(write)),
             Output::Send { to, message } => Effect::Send { to, message },
             Output::ReadChosen { to, first, last } => Effect::ReadChosen {
                 to,
@@ -749,27 +765,5 @@ fn decode(slot: Slot, entry: &Entry) -> Result<Vec<Command>, String> {
         EntryKind::Config | EntryKind::Unknown(_) => Err(format!(
             "slot {slot}: {entry} is of a kind that this version cannot apply; a newer version is needed"
         )),
-    }
-}
-
-fn as_record(write: Write) -> Record {
-    match write {
-        Write::Promised(ballot) => Record::Promised(ballot),
-        Write::Used(ballot) => Record::Used(ballot),
-        Write::Accepted { slot, ballot, entry } => Record::Accepted { slot, ballot, entry },
-        Write::Learned { slot, entry } => Record::Learned { slot, entry },
-        Write::ChosenUpto(slot) => Record::ChosenUpto(slot),
-    }
-}
-
-/// The records of agreement; the others come back as they are.
-fn as_write(record: Record) -> Result<Write, Record> {
-    match record {
-        Record::Promised(ballot) => Ok(Write::Promised(ballot)),
-        Record::Used(ballot) => Ok(Write::Used(ballot)),
-        Record::Accepted { slot, ballot, entry } => Ok(Write::Accepted { slot, ballot, entry }),
-        Record::Learned { slot, entry } => Ok(Write::Learned { slot, entry }),
-        Record::ChosenUpto(slot) => Ok(Write::ChosenUpto(slot)),
-        Record::Roster(_) | Record::Founded | Record::Peer { .. } => Err(record),
     }
 }

@@ -19,8 +19,10 @@ pub mod io;
 #[expect(clippy::module_inception, reason = "the machine itself, beside what it is made of")]
 mod machine;
 mod reads;
+mod records;
 mod requests;
 mod shutdown;
+pub mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -29,5 +31,6 @@ mod views;
 pub use bounds::Bounded;
 pub use io::{Effect, Input, Note, RequestId, Settings};
 pub use machine::Machine;
+pub use snapshot::{Kept, SnapshotView};
 pub use status::Status;
 pub use views::{SlotState, SlotView};

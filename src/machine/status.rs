@@ -1,6 +1,7 @@
 //! What `status` shows: plain data, read from the machine, for the debug port, STATUS and `synod status`.
 
 use super::machine::Machine;
+use super::snapshot::SnapshotView;
 use crate::paxos::{Ballot, Health, NodeId, Slot, Stance};
 use crate::time::Time;
 use std::time::Duration;
@@ -30,6 +31,10 @@ pub struct Status {
     pub revision: u64,
     /// Digest of the log and its effects up to `applied`.
     pub digest: u64,
+    /// Digest of the content, whatever the way to it.
+    pub content: u64,
+    /// Bytes of all keys and values.
+    pub bytes: u64,
     /// Keys in the store.
     pub keys: usize,
     /// Sessions in the table.
@@ -68,6 +73,8 @@ pub struct Status {
     pub relays: usize,
     /// Free bytes on its disk, as last told.
     pub free_bytes: u64,
+    /// Its snapshots.
+    pub snapshots: SnapshotView,
     /// Time since it started.
     pub uptime: Duration,
     /// What a leader last heard of each follower: end of its prefix, and how long ago.
@@ -96,6 +103,8 @@ impl Machine {
             applied: self.state.applied(),
             revision: self.state.revision(),
             digest: self.state.digest(),
+            content: self.state.content(),
+            bytes: self.state.bytes(),
             keys: self.state.keys(),
             sessions: self.state.sessions(),
             peers_up: self.links_up.iter().copied().collect(),
@@ -118,6 +127,7 @@ impl Machine {
             waiting_reads: self.reads.len(),
             relays: self.relays.len(),
             free_bytes: self.free_bytes,
+            snapshots: self.snapshots.clone(),
             uptime: now.since(self.started),
             followers: replica
                 .peer_progress()

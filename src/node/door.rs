@@ -40,6 +40,9 @@ pub trait Door {
     /// Called before each append and sync of `records`: an injected slow disk takes its time here.
     fn before_sync(&mut self, records: &[Record]);
 
+    /// A slice of a snapshot, or of making room for one, took so long.
+    fn sliced(&mut self, took: Duration);
+
     /// Something happened that a person may want to see.
     fn event(&mut self, at: Time, what: What);
 }

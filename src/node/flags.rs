@@ -21,6 +21,8 @@ pub const DEBUG_PORT_OFFSET: u16 = 100;
 pub const HEARTBEATS_IN_ELECTION_TIMEOUT: u32 = 3;
 /// Smallest segment of the write-ahead log: the largest entry must fit with room to spare.
 pub const SEGMENT_BYTES_MIN: u64 = 4 << 20;
+/// So many segments, at least, fit the log between two snapshots: else a truncated log would hold far more than it must.
+pub const SEGMENTS_IN_SNAPSHOT_BYTES: u64 = 4;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -87,9 +89,14 @@ pub struct Flags {
     #[arg(long, env = "SYNOD_MAX_CONNECTIONS", value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,
 
-    /// Size of one segment of the write-ahead log; one more is kept preallocated
-    #[arg(long, env = "SYNOD_SEGMENT_BYTES", value_name = "SIZE", default_value = "64MiB", value_parser = units::parse_size)]
+    /// Size of one segment of the write-ahead log, at most a quarter of --snapshot-bytes; one more is kept preallocated
+    #[arg(long, env = "SYNOD_SEGMENT_BYTES", value_name = "SIZE", default_value = "16MiB", value_parser = units::parse_size)]
     pub segment_bytes: u64,
+
+    /// A snapshot is taken, and the log truncated behind it, when the log has grown by so much (or by a quarter of the
+    /// last snapshot, if that is more)
+    #[arg(long, env = "SYNOD_SNAPSHOT_BYTES", value_name = "SIZE", default_value = "64MiB", value_parser = units::parse_size)]
+    pub snapshot_bytes: u64,
 
     /// Most bytes of requests that wait to be proposed or relayed; above it clients are told `busy`
     #[arg(long, env = "SYNOD_QUEUE_BYTES", value_name = "SIZE", default_value = "64MiB", value_parser = units::parse_size)]
@@ -148,8 +155,10 @@ pub struct Config {
     pub request_timeout: Duration,
     /// See [`Flags::max_connections`].
     pub max_connections: usize,
-    /// See [`Flags::segment_bytes`].
+    /// See [`Flags::segment_bytes`]; at most a quarter of `snapshot_bytes`.
     pub segment_bytes: u64,
+    /// See [`Flags::snapshot_bytes`].
+    pub snapshot_bytes: u64,
     /// See [`Flags::queue_bytes`].
     pub queue_bytes: usize,
     /// See [`Flags::cache_bytes`].
@@ -241,7 +250,8 @@ impl Flags {
             election_timeout: self.election_timeout,
             request_timeout: self.request_timeout,
             max_connections: self.max_connections as usize,
-            segment_bytes: self.segment_bytes,
+            segment_bytes: self.segment_bytes.min(self.snapshot_bytes / SEGMENTS_IN_SNAPSHOT_BYTES),
+            snapshot_bytes: self.snapshot_bytes,
             queue_bytes: usize::try_from(self.queue_bytes).unwrap_or(usize::MAX),
             cache_bytes: usize::try_from(self.cache_bytes).unwrap_or(usize::MAX),
             allow_faults: self.allow_faults,
@@ -274,6 +284,9 @@ impl Flags {
         }
         if !(SEGMENT_BYTES_MIN..=1 << 30).contains(&self.segment_bytes) {
             return range("--segment-bytes", "4MiB to 1GiB");
+        }
+        if !(SEGMENTS_IN_SNAPSHOT_BYTES * SEGMENT_BYTES_MIN..=1 << 40).contains(&self.snapshot_bytes) {
+            return range("--snapshot-bytes", "16MiB to 1TiB");
         }
         if self.queue_bytes < 4 << 20 {
             return range("--queue-bytes", "at least 4MiB");
@@ -372,8 +385,20 @@ mod tests {
         assert_eq!(config.heartbeat, Duration::from_millis(50));
         assert_eq!(config.election_timeout, Duration::from_millis(300));
         assert_eq!(config.request_timeout, Duration::from_secs(5));
-        assert_eq!(config.segment_bytes, 64 << 20);
+        assert_eq!((config.segment_bytes, config.snapshot_bytes), (16 << 20, 64 << 20));
         assert_eq!(config.max_connections, 10_000);
+    }
+
+    #[test]
+    fn segments_are_at_most_a_quarter_of_what_lies_between_two_snapshots() {
+        let sizes = |extra: &[&str]| {
+            let words = [&["--id", "1", "--cluster", THREE], extra].concat();
+            config(&words).map(|config| config.segment_bytes >> 20)
+        };
+        assert_eq!(sizes(&["--snapshot-bytes", "16MiB"]), Ok(4));
+        assert_eq!(sizes(&["--segment-bytes", "64MiB"]), Ok(16));
+        assert_eq!(sizes(&["--segment-bytes", "64MiB", "--snapshot-bytes", "1GiB"]), Ok(64));
+        assert!(sizes(&["--snapshot-bytes", "15MiB"]).unwrap_err().contains("16MiB"));
     }
 
     #[test]

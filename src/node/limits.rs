@@ -88,3 +88,14 @@ pub const COMPLAINT_REPEATED_AFTER: Duration = Duration::from_secs(30);
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the machine is told the free space of the disk.
 pub const FREE_SPACE_EVERY: Duration = Duration::from_secs(1);
+
+/// Most bytes that a snapshot gets in one turn: as many as the turn put behind the log, at least one block.
+pub const SNAPSHOT_SLICE_MAX_BYTES: u64 = 8 << 20;
+/// A snapshot is synced whenever so many bytes of it are not.
+pub const SNAPSHOT_SYNC_BYTES: u64 = 1 << 20;
+/// A snapshot that is taken away is cut by so much in one turn.
+pub const SNAPSHOT_CUT_BYTES: u64 = 64 << 20;
+/// A snapshot for which there was no room is tried again after so long.
+pub const SNAPSHOT_PUT_OFF: Duration = Duration::from_secs(1);
+/// A log that is kept longer for a peer, or while the acceptor is failed, is looked at again after so long.
+pub const PEER_LOG_AGAIN: Duration = Duration::from_secs(1);

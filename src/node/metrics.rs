@@ -31,6 +31,12 @@ pub struct Metrics {
     pub sync_time: Duration,
     /// The longest of them.
     pub sync_longest: Duration,
+    /// Slices of snapshots, between turns.
+    pub slices: u64,
+    /// Time spent in them.
+    pub slice_time: Duration,
+    /// The longest of them.
+    pub slice_longest: Duration,
     /// Connections accepted since the start.
     pub accepted: u64,
     /// Connections refused because of the limit.
@@ -107,6 +113,13 @@ impl Metrics {
         self.sync_longest = self.sync_longest.max(took);
     }
 
+    /// One slice of a snapshot.
+    pub fn sliced(&mut self, took: Duration) {
+        self.slices += 1;
+        self.slice_time += took;
+        self.slice_longest = self.slice_longest.max(took);
+    }
+
     /// Every counter as name and value, in a fixed order of groups.
     pub fn list(&self, now: &Gauges) -> Vec<(String, u64)> {
         let mut list: Vec<(String, u64)> = [
@@ -118,6 +131,9 @@ impl Metrics {
             ("sync_records", self.records),
             ("sync_us", micros(self.sync_time)),
             ("sync_us_longest", micros(self.sync_longest)),
+            ("snapshot_slices", self.slices),
+            ("snapshot_us", micros(self.slice_time)),
+            ("snapshot_us_longest", micros(self.slice_longest)),
             ("connections_accepted", self.accepted),
             ("connections_refused", self.refused),
             ("connections_text", self.text),

@@ -17,8 +17,8 @@ pub enum Unusable {
     CannotApply(String),
 }
 
-/// Opens `files` under a new start, and has a machine of `settings`, with the directory's identity, recover every record
-/// of the log; `watch` sees each of them, too. [`Turn::start`] comes next.
+/// Opens `files` under a new start, and has a machine of `settings`, with the directory's identity, restore the newest
+/// whole snapshot and recover every record of the log; `watch` sees each of them, too. [`Turn::start`] comes next.
 ///
 /// # Errors
 /// [`Unusable`]; nothing that was read may be acted on.
@@ -37,6 +37,11 @@ pub fn open<F: Files>(
     };
     let proposal_bytes = settings.window_bytes as u64;
     let mut machine = Machine::new(settings);
+    let mut restart = storage.newest_snapshot(machine.rules()).map_err(Unusable::Directory)?;
+    let base = restart.slot();
+    if let Some(state) = restart.state.take() {
+        machine.restore(state);
+    }
     let mut applied = Ok(());
     let recovered = storage.recover(|record| {
         watch(&record);
@@ -46,7 +51,10 @@ pub fn open<F: Files>(
     });
     recovered.map_err(Unusable::Directory)?;
     applied.map_err(Unusable::CannotApply)?;
-    Ok((Turn::new(machine, storage, proposal_bytes), identity))
+    storage.check_reach(&restart).map_err(Unusable::Directory)?;
+    let turn = Turn::new(machine, storage, base, proposal_bytes, options.snapshot_bytes);
+    let turn = turn.map_err(|error| Unusable::Directory(error.into()))?;
+    Ok((turn, identity))
 }
 
 impl fmt::Display for Unusable {

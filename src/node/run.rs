@@ -8,12 +8,12 @@ use super::rlimit;
 use super::server::{Server, ServerError};
 use super::turn::{Fatal, Flow, Turn};
 use crate::machine::{Machine, Settings};
-use crate::paxos::NodeId;
+use crate::paxos::{NodeId, Slot};
 use crate::rules::Rules;
 use crate::storage::{Disk, OpenError, Options};
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest time that a node on its way out waits for its sockets to take the last answers.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(200);
@@ -137,10 +137,15 @@ impl Node {
     }
 }
 
-/// Opens the directory and has a machine recover every record of it.
+/// Opens the directory and has a machine recover all of it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a start takes is told to the operator"
+)]
 fn open_directory(config: &Config, seed: u64) -> Result<Turn<Disk>, StartError> {
     let options = Options {
         segment_bytes: u32::try_from(config.segment_bytes).unwrap_or(u32::MAX),
+        snapshot_bytes: config.snapshot_bytes,
         ..Options::new(config.node, config.cluster_name.clone(), seed)
     };
     let disk = Disk::new(&config.data_dir);
@@ -149,7 +154,7 @@ fn open_directory(config: &Config, seed: u64) -> Result<Turn<Disk>, StartError> 
         rules: Rules::KEPT, // whatever else is asked for: a node that serves keeps them all
         ..config.settings()
     };
-    let mut records: u64 = 0;
+    let (mut records, began): (u64, _) = (0, Instant::now());
     let (turn, identity) = open::open(disk, &options, settings, |_| records += 1).map_err(|why| match why {
         Unusable::Directory(error) => StartError::Directory(error),
         Unusable::CannotApply(reason) => StartError::CannotApply(reason),
@@ -162,7 +167,18 @@ fn open_directory(config: &Config, seed: u64) -> Result<Turn<Disk>, StartError> 
         identity.incarnation,
         identity.start().counter
     );
-    log::info!("{records} records read back from {}", config.data_dir.display());
+    let machine = turn.machine();
+    let snapshot = match machine.restored() {
+        Slot::ZERO => "no snapshot".into(),
+        slot => format!("the snapshot of slot {slot}"),
+    };
+    log::info!(
+        "{} keys up to slot {} read back from {} in {} ms: {snapshot} and {records} records",
+        machine.state().keys(),
+        machine.state().applied(),
+        config.data_dir.display(),
+        began.elapsed().as_millis()
+    );
     Ok(turn)
 }
 

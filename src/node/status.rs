@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 pub fn json(machine: &Machine, now: Time, faults: &Faults) -> Value {
     let status = machine.status(now);
     let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect::<Vec<u16>>();
-    json!({
+    let mut fields = json!({
         "id": status.id.0,
         "role": status.role,
         "leader": status.leader.map(|node| node.0),
@@ -24,7 +24,9 @@ pub fn json(machine: &Machine, now: Time, faults: &Faults) -> Value {
         "applied": status.applied.0,
         "revision": status.revision,
         "digest": format!("{:016x}", status.digest),
+        "content": format!("{:016x}", status.content),
         "keys": status.keys,
+        "data_bytes": status.bytes,
         "sessions": status.sessions,
         "peers_up": ids(&status.peers_up),
         "founded": status.founded,
@@ -48,6 +50,23 @@ pub fn json(machine: &Machine, now: Time, faults: &Faults) -> Value {
         "cpu_us": u64::try_from(process::cpu_time().as_micros()).unwrap_or(u64::MAX),
         "resident_bytes": process::resident_bytes(),
         "followers": followers(&status),
+    });
+    if let (Value::Object(fields), Value::Object(more)) = (&mut fields, snapshots(&status, now)) {
+        fields.extend(more);
+    }
+    fields
+}
+
+fn snapshots(status: &Status, now: Time) -> Value {
+    let (newest, under_way) = (status.snapshots.kept.first(), status.snapshots.under_way);
+    json!({
+        "snapshot_slot": newest.map(|newest| newest.slot.0),
+        "snapshot_bytes": newest.map(|newest| newest.bytes),
+        "snapshot_age_ms": newest.and_then(|newest| newest.at).map(|at| millis(now.since(at))),
+        "snapshot_log_bytes": status.snapshots.log_bytes,
+        "snapshot_taking": under_way.map(|(slot, ..)| slot.0),
+        "snapshot_written": under_way.map(|(_, written, _)| written),
+        "snapshot_expected": under_way.map(|(.., expected)| expected),
     })
 }
 

@@ -15,6 +15,7 @@
 use super::door::Door;
 use super::limits::FREE_SPACE_EVERY;
 use super::ring::What;
+use super::snapshots::{Hands, Snapshots};
 use crate::machine::{Effect, Input, Machine};
 use crate::paxos::{Message, NodeId, Slot};
 use crate::storage::{Files, Storage, StorageError};
@@ -50,6 +51,9 @@ pub struct Turn<F: Files> {
     proposal_bytes: u64,
     free_space_at: Time,
     finished: bool,
+    snapshots: Snapshots<F>,
+    /// Bytes of entries and more that this turn put behind the log.
+    appended_bytes: u64,
 }
 
 /// A reading that the machine asked for.
@@ -86,10 +90,22 @@ pub enum Fatal {
 }
 
 impl<F: Files> Turn<F> {
-    /// The loop around a machine that has recovered every record of `storage` and was not started yet. Its leader
-    /// proposes at most `proposal_bytes` in one turn (the window of its settings).
-    pub fn new(machine: Machine, storage: Storage<F>, proposal_bytes: u64) -> Turn<F> {
-        Turn {
+    /// The loop around a machine that has recovered every record of `storage`, from the snapshot behind slot `base`, and
+    /// was not started yet. Its leader proposes at most `proposal_bytes` in one turn (the window of its settings); a
+    /// snapshot is taken when the log has grown by `snapshot_bytes`.
+    ///
+    /// # Errors
+    /// [`StorageError::Failed`].
+    pub fn new(
+        machine: Machine,
+        storage: Storage<F>,
+        base: Slot,
+        proposal_bytes: u64,
+        snapshot_bytes: u64,
+    ) -> Result<Turn<F>, StorageError> {
+        Ok(Turn {
+            snapshots: Snapshots::new(snapshot_bytes, &storage, base)?,
+            appended_bytes: 0,
             machine,
             storage,
             inputs: Vec::new(),
@@ -101,7 +117,7 @@ impl<F: Files> Turn<F> {
             proposal_bytes,
             free_space_at: Time::ZERO,
             finished: false,
-        }
+        })
     }
 
     /// The machine as the last turn left it.
@@ -132,6 +148,7 @@ impl<F: Files> Turn<F> {
         self.settle(door)?;
         self.read()?;
         self.storage.prepare_ahead().map_err(Fatal::Storage)?;
+        self.advance_snapshots(door)?;
         Ok(if self.finished { Flow::Finished } else { Flow::Go })
     }
 
@@ -166,9 +183,10 @@ impl<F: Files> Turn<F> {
     }
 
     /// How long the poll of the next turn may wait: not at all while records, answers of the disk or the acceptor's
-    /// failure wait (T2).
+    /// failure wait (T2), or a snapshot is under way.
     pub fn wait(&self, now: Time) -> Option<Duration> {
-        if !self.records.is_empty() || !self.inputs.is_empty() || !self.held.is_empty() {
+        let has_work = !self.records.is_empty() || !self.inputs.is_empty() || !self.held.is_empty();
+        if has_work || self.snapshots.is_busy() {
             return Some(Duration::ZERO);
         }
         self.machine.deadline().map(|deadline| deadline.since(now))
@@ -181,6 +199,7 @@ impl<F: Files> Turn<F> {
         for input in inputs.drain(..) {
             match input {
                 Input::AcceptorDown | Input::AcceptorUp => self.held.push_back(input),
+                Input::TakeSnapshot => self.snapshots.ask(),
                 _ => self.machine.step(now, input, &mut self.effects),
             }
         }
@@ -214,6 +233,7 @@ impl<F: Files> Turn<F> {
         self.storage.append(&records).map_err(Fatal::Storage)?;
         self.storage.sync().map_err(Fatal::Storage)?;
         self.appended += records.len() as u64;
+        self.appended_bytes += records.iter().map(record_bytes).sum::<u64>();
         let now = door.now();
         let synced = What::Synced {
             records: records.len(),
@@ -270,6 +290,24 @@ impl<F: Files> Turn<F> {
         Ok(())
     }
 
+    /// The next slice of a snapshot, or of making room for one. What it wants written belongs to the next turn.
+    fn advance_snapshots(&mut self, door: &mut impl Door) -> Result<(), Fatal> {
+        let now = door.now();
+        let was_busy = self.snapshots.is_busy();
+        self.snapshots.step(Hands {
+            now,
+            appended: std::mem::take(&mut self.appended_bytes),
+            storage: &mut self.storage,
+            machine: &mut self.machine,
+            effects: &mut self.effects,
+        })?;
+        if was_busy {
+            let took = door.now().since(now);
+            door.sliced(took);
+        }
+        self.carry_out(now, door)
+    }
+
     /// Carries out effects in their order. Records are kept for the one append, readings for the end of the turn.
     fn carry_out(&mut self, now: Time, door: &mut impl Door) -> Result<(), Fatal> {
         let mut effects = std::mem::take(&mut self.effects);
@@ -310,6 +348,11 @@ impl<F: Files> Turn<F> {
         self.effects = effects; // empty, with its memory
         Ok(())
     }
+}
+
+/// About the bytes that a record takes in the log.
+fn record_bytes(record: &Record) -> u64 {
+    (record.body().map_or(0, |body| body.len()) + RECORD_HEAD_BYTES) as u64
 }
 
 /// Bytes that stepping `input` may append to the log, beside what is always small; 0 for what carries no entries.

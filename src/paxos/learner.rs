@@ -121,12 +121,33 @@ impl Learner {
         self.log_time = self.log_time.max(entry.stamp);
         self.beyond.insert(slot, entry.clone());
         self.hear(slot);
+        self.join_islands();
+        true
+    }
+
+    /// The state behind `upto` is here without the entries up to there, which are chosen: it came as a snapshot, whose log
+    /// time is `log_time`.
+    pub fn skip_to(&mut self, upto: Slot, log_time: LogTime) {
+        while self.first_recent() <= upto
+            && let Some(entry) = self.recent.pop_front()
+        {
+            self.recent_bytes -= entry.body.len();
+        }
+        self.beyond = self.beyond.split_off(&upto.next());
+        self.chosen_upto = self.chosen_upto.max(upto);
+        self.applied = self.applied.max(upto);
+        self.log_time = self.log_time.max(log_time);
+        self.hear(upto);
+        self.join_islands();
+    }
+
+    /// What is known behind the prefix without a hole becomes part of it.
+    fn join_islands(&mut self) {
         while let Some(entry) = self.beyond.remove(&self.chosen_upto.next()) {
             self.chosen_upto = self.chosen_upto.next();
             self.recent_bytes += entry.body.len();
             self.recent.push_back(entry);
         }
-        true
     }
 
     /// The next entry to apply, in slot order without holes. It counts as applied from now on.
@@ -220,5 +241,26 @@ mod tests {
         assert!(learner.entry(Slot(1)).is_none() && learner.entry(Slot(10)).is_some());
         assert!(learner.knows(Slot(1)), "the disk can hand it out");
         assert!(!learner.learn(Slot(1), &entry(b"0123456789")));
+    }
+
+    #[test]
+    fn a_snapshot_takes_the_place_of_entries_and_joins_what_is_known_behind_it() {
+        let mut learner = Learner::new(Slot::ZERO, 1 << 20, Rules::KEPT);
+        for slot in [1, 2, 5, 6, 9] {
+            learner.learn(Slot(slot), &entry(b"e"));
+        }
+        assert_eq!(applied(&mut learner), [1, 2]);
+        learner.skip_to(Slot(4), LogTime(7));
+        assert_eq!((learner.chosen_upto(), learner.applied()), (Slot(6), Slot(4)));
+        assert!(learner.knows(Slot(3)) && learner.entry(Slot(3)).is_none() && learner.entry(Slot(2)).is_none());
+        assert_eq!(applied(&mut learner), [5, 6]);
+        learner.skip_to(Slot(3), LogTime(1));
+        assert_eq!(
+            (learner.chosen_upto(), learner.log_time()),
+            (Slot(6), LogTime(7)),
+            "no mark goes down"
+        );
+        assert_eq!(learner.highest(), Slot(9));
+        learner.check();
     }
 }

@@ -57,9 +57,10 @@ pub struct Checks {
     used: BTreeSet<Ballot>,
     /// The entry's checksum of each proposal that left.
     proposed: BTreeMap<(Slot, Ballot), u32>,
-    /// The state that the chosen prefix makes, as far as any node has applied it, and its digest after each slot.
+    /// The state that the chosen prefix makes, as far as any node has applied it, and its digests after each slot: of the
+    /// entries, and of the content.
     reference: State,
-    digests: Vec<u64>,
+    digests: Vec<(u64, u64)>,
     /// Every write that was run, by session and number, with its first result.
     done: FirstResults,
     elections: Elections,
@@ -79,6 +80,8 @@ struct Books {
     /// The last record of each slot: the ballot it was accepted at (zero: learned), and the entry's checksum.
     held: BTreeMap<Slot, (Ballot, u32)>,
     founded: bool,
+    /// Behind which slot the snapshot ends that it started from: what is chosen up to there its log need not hold.
+    base: Slot,
     /// Handed to the disk, not synced.
     appended: Vec<Record>,
     /// Bytes handed to the disk in all lives, about.
@@ -233,7 +236,11 @@ impl Checks {
                 books.held.insert(*slot, (Ballot::ZERO, entry.crc));
             }
             Record::Founded => books.founded = true,
-            Record::ChosenUpto(_) | Record::Roster(_) | Record::Peer { .. } => {}
+            Record::Checkpoint { promised, used, .. } => {
+                books.promised = books.promised.max(*promised);
+                books.used.insert(*used);
+            }
+            Record::ChosenUpto(_) | Record::Roster(_) | Record::Peer { .. } | Record::Installed { .. } => {}
         }
         Ok(())
     }
@@ -309,14 +316,15 @@ impl Checks {
         self.slot(slot)?.chosen.as_ref()
     }
 
-    /// A node starts on a disk that holds these records.
+    /// A node starts on a disk that holds these records, behind a snapshot of slot `base` (0: none).
     ///
     /// # Errors
     /// Something that was durable is not there any more.
-    pub fn recovers(&mut self, node: NodeId, records: &[Record]) -> Judged {
+    pub fn recovers(&mut self, node: NodeId, base: Slot, records: &[Record]) -> Judged {
         self.elections.starts(node);
         let before = std::mem::take(self.books(node));
         self.books(node).written = before.written;
+        self.books(node).base = base;
         for record in records {
             if let Record::Used(ballot) = record {
                 self.used.insert(*ballot); // perhaps never said to be durable, and so free to be there or not
@@ -331,13 +339,14 @@ impl Checks {
             );
             return broken("no fall", words);
         }
-        if let Some(ballot) = before.used.difference(&now.used).next() {
+        // A truncated log carries the highest alone, and above it all later ones are.
+        if let Some(ballot) = before.used.last().filter(|last| now.used.last() < Some(last)) {
             return broken(
                 "no fall",
                 format!("{node} had used {ballot}, and its restart knows nothing of it"),
             );
         }
-        for (slot, (ballot, crc)) in &before.held {
+        for (slot, (ballot, crc)) in before.held.range(base.next()..) {
             let is_kept = now.held.get(slot).is_some_and(|(kept, kept_crc)| {
                 kept > ballot || *kept == Ballot::ZERO || (kept, kept_crc) == (ballot, crc)
             });

@@ -383,6 +383,8 @@ impl SimDoor {
             Note::Founded { .. } => "founded",
             Note::WaitsFor { .. } => "waits to be founded",
             Note::LostMemory { .. } => "knows that memory is lost",
+            Note::SnapshotTaken { .. } => "takes a snapshot",
+            Note::SnapshotPutOff { .. } => "puts a snapshot off",
             Note::Paxos(note) => match note {
                 paxos::Note::Asks { .. } => "asks before a campaign",
                 paxos::Note::Campaigns { .. } => "campaigns",
@@ -485,6 +487,8 @@ impl Door for SimDoor {
         self.now = self.now + Duration::from_micros(self.rng.u64(least..=most));
         self.shared.checks.borrow_mut().appends(self.node, records);
     }
+
+    fn sliced(&mut self, _: Duration) {}
 
     fn event(&mut self, _: Time, what: What) {
         match what {

@@ -47,6 +47,7 @@ pub struct SimNode {
     settings: Settings,
     /// Size of the segments of its log.
     pub segment_bytes: u32,
+    snapshot_bytes: u64,
     /// Failed syncs and writes of its disk before this life.
     failed_before: (u64, u64),
 }
@@ -88,8 +89,13 @@ pub enum Ending {
 }
 
 impl SimNode {
-    /// A node that was never started.
-    pub fn new(settings: Settings, segment_bytes: u32, clock: Clock, disk: SimDisk) -> SimNode {
+    /// A node that was never started, with the sizes of its segments and of the log between two snapshots.
+    pub fn new(
+        settings: Settings,
+        (segment_bytes, snapshot_bytes): (u32, u64),
+        clock: Clock,
+        disk: SimDisk,
+    ) -> SimNode {
         SimNode {
             id: settings.node,
             disk,
@@ -107,6 +113,7 @@ impl SimNode {
             wake_at: None,
             settings,
             segment_bytes,
+            snapshot_bytes,
             failed_before: (0, 0),
         }
     }
@@ -133,6 +140,7 @@ impl SimNode {
     pub fn start(&mut self, now: Time, seed: u64, shared: &Shared) -> Result<Option<Ending>, Violation> {
         let options = Options {
             segment_bytes: self.segment_bytes,
+            snapshot_bytes: self.snapshot_bytes,
             ..Options::new(self.id, self.settings.cluster_name.clone(), seed)
         };
         let settings = Settings {
@@ -154,7 +162,8 @@ impl SimNode {
         } else {
             shared.transcript.event(now, End::of(self.id), found);
         }
-        shared.checks.borrow_mut().recovers(self.id, &records)?;
+        let base = turn.machine().restored();
+        shared.checks.borrow_mut().recovers(self.id, base, &records)?;
         let others: Vec<NodeId> = self
             .settings
             .nodes

@@ -244,7 +244,8 @@ fn nodes(size: usize, rules: Rules, chance: Chance) -> Vec<SimNode> {
     let window_slots = 1 << rng.u32(0..8);
     let cache_bytes = 1 << rng.u32(8..20);
     let queue_requests = if rng.u8(0..4) == 0 { rng.usize(1..10) } else { 1_000 };
-    let segment_bytes = 1 << rng.u32(17..20);
+    let segment_bytes = 1 << rng.u32(14..20);
+    let snapshot_bytes = 1 << rng.u32(13..18);
     let part_bytes = (1 << rng.u32(8..20)).min(segment_bytes as usize / 8);
     ids.iter()
         .map(|id| {
@@ -263,7 +264,7 @@ fn nodes(size: usize, rules: Rules, chance: Chance) -> Vec<SimNode> {
             let mut rng = chance.stream(Stream::Node, id.0.into(), 0);
             let clock = Clock::new(Time::ZERO, Time(rng.u64(0..1 << 40)), 0);
             let disk = SimDisk::new(rng.u64(..)).named(&id.to_string());
-            SimNode::new(settings, segment_bytes, clock, disk)
+            SimNode::new(settings, (segment_bytes, snapshot_bytes), clock, disk)
         })
         .collect()
 }

@@ -1,6 +1,6 @@
 //! What can go wrong with a data directory: each cause a variant, with the file, the place, and the safe next step.
 
-use crate::paxos::NodeId;
+use crate::paxos::{NodeId, Slot};
 use std::fmt;
 use std::io;
 
@@ -77,6 +77,17 @@ pub enum OpenError {
         /// Which was asked for.
         expected: String,
     },
+    /// No whole snapshot reaches the beginning of the log.
+    NoSnapshot {
+        /// Which directory.
+        directory: String,
+        /// The log needs a snapshot of this slot or a later one.
+        needs: Slot,
+        /// The newest that is whole, if there is any.
+        newest: Option<Slot>,
+        /// What is wrong with newer ones.
+        damaged: Vec<Damage>,
+    },
     /// Bytes are damaged elsewhere than in the unit that was written last.
     Damage(Damage),
     /// A file that must be there is not.
@@ -114,7 +125,16 @@ pub enum StorageError {
 }
 
 impl Failure {
-    pub(super) fn new(op: &'static str, file: impl Into<String>, source: io::Error) -> Failure {
+    /// Whether it says only that the disk is full.
+    pub fn is_no_space(&self) -> bool {
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
+    }
+
+    /// `op` on `file` failed.
+    pub fn new(op: &'static str, file: impl Into<String>, source: io::Error) -> Failure {
         let file = file.into();
         Failure { op, file, source }
     }
@@ -165,6 +185,23 @@ impl fmt::Display for OpenError {
                 f,
                 "the data directory {directory} belongs to cluster {found:?}, not to {expected:?}"
             ),
+            OpenError::NoSnapshot {
+                directory,
+                needs,
+                newest,
+                damaged,
+            } => {
+                write!(
+                    f,
+                    "the log of {directory} begins behind a snapshot of slot {needs}, and "
+                )?;
+                match newest {
+                    Some(newest) => write!(f, "the newest that is whole is of slot {newest}")?,
+                    None => write!(f, "there is none that is whole")?,
+                }
+                damaged.iter().try_for_each(|damage| write!(f, "; {damage}"))?;
+                write!(f, "; {NEXT_STEP}")
+            }
             OpenError::Damage(damage) => write!(f, "{damage}; {NEXT_STEP}"),
             OpenError::Missing { file, reason } => write!(f, "{file} is missing: {reason}; {NEXT_STEP}"),
         }

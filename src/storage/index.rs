@@ -38,6 +38,19 @@ impl SlotIndex {
         chunk[(slot.0 % CHUNK_SLOTS) as usize] = place;
     }
 
+    /// Forgets what stands in segments up to `segment`, which hold no slot above `highest`.
+    pub(super) fn forget(&mut self, segment: u32, highest: Slot) {
+        let first_kept = highest.0 / CHUNK_SLOTS + 1;
+        let later = self.chunks.split_off(&first_kept);
+        self.chunks.retain(|_, chunk| {
+            for place in chunk.iter_mut().filter(|place| place.at.segment <= segment) {
+                *place = NOWHERE;
+            }
+            chunk.iter().any(|place| place.bytes > 0)
+        });
+        self.chunks.extend(later);
+    }
+
     /// Where the newest record of a slot stands.
     pub(super) fn get(&self, slot: Slot) -> Option<Place> {
         let chunk = self.chunks.get(&(slot.0 / CHUNK_SLOTS))?;
@@ -63,5 +76,23 @@ mod tests {
         assert_eq!(index.get(Slot(1)), Some(place(20)));
         assert_eq!(index.get(Slot(1 << 62)), Some(place(30)));
         assert_eq!((index.get(Slot(2)), index.get(Slot(600))), (None, None));
+    }
+
+    #[test]
+    fn what_stood_in_removed_segments_is_forgotten_and_nothing_else() {
+        let mut index = SlotIndex::default();
+        let place = |segment| Place {
+            at: Position { segment, offset: 1 },
+            bytes: 1,
+        };
+        for slot in 1..=2000 {
+            index.put(Slot(slot), place(if slot <= 1000 { 1 } else { 2 }));
+        }
+        index.put(Slot(7), place(2));
+        index.forget(1, Slot(1000));
+        assert_eq!(index.get(Slot(7)), Some(place(2)), "written again later");
+        assert_eq!((index.get(Slot(1000)), index.get(Slot(1001))), (None, Some(place(2))));
+        index.forget(2, Slot(2000));
+        assert!(index.chunks.is_empty());
     }
 }

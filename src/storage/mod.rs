@@ -1,23 +1,21 @@
 //! The disk: a write-ahead log and the identity of a data directory, over one narrow door to files.
 //!
-//! A data directory holds `LOCK`, `IDENTITY`, the segments `wal-0000000001.log` … of the log, and files that are being made
-//! (`*.tmp`). `protocol.md`, "On disk", has every byte. Invariants of the room:
+//! A data directory holds `LOCK`, `IDENTITY`, the segments `wal-0000000001.log` … of the log, snapshots
+//! `snap-….snap`, and files that are being made (`*.tmp`). `protocol.md`, "On disk", has every byte. Invariants of the
+//! room:
 //! * What [`Storage::sync`] confirmed is read back by every later [`Storage::recover`], or the start is refused with
 //!   the file, the place and the next step; never skipped.
 //! * What was not confirmed is read back whole or not at all.
 //! * After a failed write or sync nothing more is written: the process ends.
 //!
-//! How it is driven: [`Storage::open`], [`Storage::recover`] with every record into the machine, then in each turn
-//! [`Storage::append`], [`Storage::sync`], and behind all else [`Storage::prepare_ahead`].
+//! How it is driven: [`Storage::open`], [`Storage::newest_snapshot`] and [`Storage::recover`] with every record into the
+//! machine, [`Storage::check_reach`]; then in each turn [`Storage::append`], [`Storage::sync`], and behind all else
+//! [`Storage::prepare_ahead`] and [`Storage::remove_next`].
 //!
 //! * [`files`]: the door, and the real disk. [`sim`]: a simulated one, which loses, tears and fails.
 //! * [`identity`]: whose directory it is. [`mod@unit`]: what one turn appends. [`segment`]: the files of the log.
-//! * [`wal`]: the log in use. `recovery`: the log read back. `reader`, `index`: helpers of both.
-//!
-//! Not here yet: snapshots. They will be `snapshot.rs` beside [`wal`], files `snap-…` written like IDENTITY; the log then
-//! begins at the first segment that holds a slot behind the snapshot ([`wal::Wal`] takes its first segment from
-//! the directory, `index` forgets the slots before it), and promises, used ballots, the roster and the peers are
-//! written anew behind the snapshot before a segment that holds them is removed.
+//! * [`wal`]: the log in use, and how it is truncated. `recovery`: the log read back. `reader`, `index`: helpers of both.
+//! * [`snapshot`]: the state in a file. `shelf`: the snapshots of a directory.
 
 pub mod error;
 pub mod files;
@@ -26,6 +24,7 @@ mod index;
 mod reader;
 mod recovery;
 pub mod segment;
+mod shelf;
 pub mod sim;
 pub mod snapshot;
 #[cfg(test)]
@@ -38,6 +37,7 @@ pub mod wal;
 pub use error::{Damage, Failure, OpenError, StorageError};
 pub use files::{Disk, File, Files};
 pub use identity::Identity;
+pub use shelf::Restart;
 pub use wal::Wal;
 
 use crate::paxos::{Entry, Incarnation, NodeId, Slot};
@@ -46,7 +46,8 @@ use fastrand::Rng;
 use files::LockError;
 
 /// Format of everything in a data directory. A newer one is refused by name; see the versioning rules of `protocol.md`.
-pub const DISK_FORMAT: u32 = 1;
+/// 1: a log from its first segment on. 2: snapshots, and the records that truncation needs.
+pub const DISK_FORMAT: u32 = 2;
 
 /// What a data directory is opened with.
 #[derive(Clone, Debug)]
@@ -55,8 +56,10 @@ pub struct Options {
     pub node: NodeId,
     /// Its cluster.
     pub cluster_name: String,
-    /// Size of new segments.
+    /// Size of new segments. At most a quarter of `snapshot_bytes`, else a truncated log would hold far more than it must.
     pub segment_bytes: u32,
+    /// A snapshot is taken when the log has grown by so much since the last one.
+    pub snapshot_bytes: u64,
     /// Where tokens come from: random for a node, and drawn from its own seed in a simulation.
     pub seed: u64,
 }
@@ -64,6 +67,7 @@ pub struct Options {
 /// A data directory in use by this process alone.
 #[derive(Debug)]
 pub struct Storage<Fs: Files> {
+    files: Fs,
     wal: Wal<Fs>,
     _lock: Fs::Lock,
 }
@@ -75,6 +79,7 @@ impl Options {
             node,
             cluster_name: cluster_name.into(),
             segment_bytes: wal::SEGMENT_BYTES,
+            snapshot_bytes: snapshot::SNAPSHOT_BYTES,
             seed,
         }
     }
@@ -102,7 +107,12 @@ impl<Fs: Files> Storage<Fs> {
         identity.begin_start(rng.u64(..));
         // Its sync of the directory also covers the names that an earlier life may have made and not synced.
         identity.write(&files)?;
-        Ok((Storage { wal, _lock: lock }, identity))
+        let storage = Storage {
+            files,
+            wal,
+            _lock: lock,
+        };
+        Ok((storage, identity))
     }
 
     /// Reads the log back: hands every record to `give`, in order, in bounded memory. All of it is on disk then.
@@ -111,6 +121,24 @@ impl<Fs: Files> Storage<Fs> {
     /// [`OpenError::Damage`]; nothing that was handed on may be acted on then.
     pub fn recover(&mut self, mut give: impl FnMut(Record)) -> Result<(), OpenError> {
         self.wal.recover(&mut give)
+    }
+
+    /// The directory's files.
+    pub fn files(&self) -> &Fs {
+        &self.files
+    }
+
+    /// The log, to look at.
+    pub fn wal(&self) -> &Wal<Fs> {
+        &self.wal
+    }
+
+    /// See [`Wal::remove_next`].
+    ///
+    /// # Errors
+    /// See [`Wal::remove_next`].
+    pub fn remove_next(&mut self) -> Result<bool, StorageError> {
+        self.wal.remove_next()
     }
 
     /// See [`Wal::append`].
@@ -210,7 +238,10 @@ fn remove_temporary_files<Fs: Files>(files: &Fs) -> Result<(), Failure> {
         let Some(base) = name.strip_suffix(segment::TEMPORARY_SUFFIX) else {
             continue;
         };
-        if base == identity::IDENTITY_NAME || segment::segment_of(base).is_some() {
+        let is_ours = base == identity::IDENTITY_NAME
+            || segment::segment_of(base).is_some()
+            || snapshot::snapshot_of(base).is_some();
+        if is_ours {
             files
                 .remove(&name)
                 .map_err(|source| Failure::new("remove", files.path(&name), source))?;

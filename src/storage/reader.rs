@@ -142,6 +142,27 @@ impl<Fs: Files> LogReader<Fs> {
         Ok(None)
     }
 
+    /// The place that the first unit of the log says it continues: the beginning of the log itself, or, where the segments
+    /// before the first were taken away, the end of the last unit in them.
+    pub(super) fn end_before_first(&mut self, segments: &Segments, log_id: u64) -> Result<Position, ReadError> {
+        let (&first, &size) = segments.first_key_value().expect("a log has a segment");
+        let begin = beginning_of(first);
+        if first == 1 {
+            return Ok(begin);
+        }
+        match self.header_at(begin, size, log_id)? {
+            Ok(unit) if unit.synced.segment + 1 == first => Ok(unit.synced),
+            Ok(unit) => {
+                let what = format!(
+                    "the unit here continues {}, which is not the segment before",
+                    unit.synced
+                );
+                Err(ReadError::Damage(self.damage(begin, what)))
+            }
+            Err(what) => Err(ReadError::Damage(self.damage(begin, what))),
+        }
+    }
+
     /// Reads the record at `at` that must end before `end`, and its length.
     fn record(&mut self, at: Position, end: u64) -> Result<(Record, u32), ReadError> {
         let damage = |reader: &LogReader<Fs>, what| ReadError::Damage(reader.damage(at, what));

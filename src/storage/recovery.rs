@@ -52,8 +52,7 @@ struct Dirty {
 impl<Fs: Files> Recovery<'_, Fs> {
     /// Hands every record to `give`, in order, and returns the end of the last whole unit.
     pub(super) fn run(&mut self, give: &mut dyn FnMut(Found)) -> Result<Position, OpenError> {
-        let first = *self.segments.keys().next().expect("a log has a segment");
-        let mut end = beginning_of(first);
+        let mut end = self.reader.end_before_first(self.segments, self.log_id)?;
         let mut next = self.unit_behind(end)?;
         while let Some(unit) = next {
             next = self.unit_behind(unit.end())?;
@@ -81,6 +80,8 @@ impl<Fs: Files> Recovery<'_, Fs> {
                 self.walk(last, give)?;
                 Ok(last.end())
             }
+            // A log that lost its beginning holds what proves that it may: its first unit was synced.
+            Err(ReadError::Damage(damage)) if !self.segments.contains_key(&before.segment) => Err(damage.into()),
             Err(ReadError::Damage(damage)) => {
                 self.cut_tail(before, Some(Torn { unit: last, damage }))?;
                 Ok(before)

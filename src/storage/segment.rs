@@ -11,7 +11,7 @@ use super::error::{Damage, Failure, OpenError};
 use super::files::{File, Files};
 use super::unit::Position;
 use crate::wire::bytes::{Reader, Writer};
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 
 /// First bytes of every segment.
 pub const SEGMENT_MAGIC: &[u8; 8] = b"SYNODWAL";
@@ -197,11 +197,6 @@ impl<F: File> Making<F> {
 
 fn temporary_name(segment: u32) -> String {
     format!("{}{TEMPORARY_SUFFIX}", segment_name(segment))
-}
-
-/// Whether a failure says only that the disk is full.
-pub(super) fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ use std::io::IoSlice;
 pub const SNAPSHOT_MAGIC: &[u8; 8] = b"SYNODSNP";
 /// Format of what this build writes, and the newest that it reads.
 pub const SNAPSHOT_FORMAT: u32 = 1;
+/// Default growth of the log between two snapshots, bytes.
+pub const SNAPSHOT_BYTES: u64 = 64 << 20;
 /// A block is closed once its items take so many bytes; the last item may go beyond.
 pub const BLOCK_BYTES: usize = 256 << 10;
 /// Most bytes of items in one block.
@@ -296,6 +298,18 @@ impl<F: File> SnapshotWriter<F> {
 /// [`Failure`].
 pub fn publish<Fs: Files>(files: &Fs, slot: Slot) -> Result<(), Failure> {
     let (from, to) = (temporary_name(slot), snapshot_name(slot));
+    let renamed = files.rename(&from, &to);
+    renamed.map_err(|source| Failure::new("rename", files.path(&from), source))?;
+    let synced = files.sync_directory();
+    synced.map_err(|source| Failure::new("sync", files.directory(), source))
+}
+
+/// Takes a snapshot's name away, for good: what is left of it under its temporary name may be cut and removed.
+///
+/// # Errors
+/// [`Failure`].
+pub fn withdraw<Fs: Files>(files: &Fs, slot: Slot) -> Result<(), Failure> {
+    let (from, to) = (snapshot_name(slot), temporary_name(slot));
     let renamed = files.rename(&from, &to);
     renamed.map_err(|source| Failure::new("rename", files.path(&from), source))?;
     let synced = files.sync_directory();

@@ -10,7 +10,11 @@
 //! [`RESERVE_BYTES`] are left: the caller then drops ACCEPTs *before* it steps the machine with them, and refuses to
 //! propose; promises and used ballots are appended without asking and live on the reserve, some hundred units.
 //!
+//! * `truncate`: how the log loses its beginning.
+//!
 //! Not here: what a unit is (unit.rs), the start (recovery.rs).
+
+mod truncate;
 
 use super::error::{Failure, OpenError, StorageError};
 use super::files::{File, Files};
@@ -21,9 +25,10 @@ use super::segment::{self, Making, beginning_of, segment_name};
 use super::unit::{self, Position, UNIT_HEADER_BYTES, UnitBuffer};
 use crate::paxos::{Entry, Slot};
 use crate::wire::Record;
+use truncate::Truncation;
 
 /// Default size of a segment.
-pub const SEGMENT_BYTES: u32 = 64 << 20;
+pub const SEGMENT_BYTES: u32 = 16 << 20;
 /// Smallest size of a segment that an operator may set: any legal entry fits one.
 pub const SEGMENT_BYTES_MIN: u32 = 4 << 20;
 /// A log begins with a segment of at most this size, so that a new node need not write a large one before it starts.
@@ -54,6 +59,7 @@ pub struct Wal<Fs: Files> {
     reader: LogReader<Fs>,
     index: SlotIndex,
     reread: Option<Reread>,
+    truncation: Truncation,
 }
 
 /// How far the log can be used.
@@ -119,7 +125,8 @@ impl<Fs: Files> Wal<Fs> {
             .map_err(|source| Failure::new("list", files.directory(), source))?;
         let mut segments = Segments::new();
         for number in names.iter().filter_map(|name| segment::segment_of(name)) {
-            let expected = segments.len() as u32 + 1;
+            // The first may be any: what stood before it may have been taken away, which the log itself must say.
+            let expected = segments.last_key_value().map_or(number, |(last, _)| last + 1);
             if number != expected {
                 let reason = format!(
                     "{} is there, and segments are numbered without gaps",
@@ -146,6 +153,7 @@ impl<Fs: Files> Wal<Fs> {
             buffer: UnitBuffer::default(),
             index: SlotIndex::default(),
             reread: None,
+            truncation: Truncation::default(),
         })
     }
 
@@ -155,7 +163,8 @@ impl<Fs: Files> Wal<Fs> {
     /// Damage anywhere but in a torn tail; then nothing that was handed on may be acted on.
     pub(super) fn recover(&mut self, give: &mut dyn FnMut(Record)) -> Result<(), OpenError> {
         assert!(matches!(self.state, State::Unread), "the log is read back once");
-        let index = &mut self.index;
+        let (index, truncation) = (&mut self.index, &mut self.truncation);
+        let first = *self.segments.keys().next().expect("a log has a segment");
         let mut recovery = Recovery {
             files: &self.files,
             reader: &mut self.reader,
@@ -166,9 +175,12 @@ impl<Fs: Files> Wal<Fs> {
             if let Some(slot) = unit::slot_of(&found.record) {
                 let Found { at, bytes, .. } = found;
                 index.put(slot, Place { at, bytes });
+                truncation.note_slot(at.segment, slot);
             }
+            truncation.note_found(&found.record, first);
             give(found.record);
         })?;
+        self.check_beginning(first)?;
         self.reader.close();
         let name = segment_name(end.segment);
         let file = self
@@ -193,6 +205,7 @@ impl<Fs: Files> Wal<Fs> {
             let taken = self.append_unit(rest)?;
             rest = &rest[taken..];
         }
+        self.truncation.note_appended(records);
         Ok(())
     }
 
@@ -228,6 +241,7 @@ impl<Fs: Files> Wal<Fs> {
                     bytes: record.length,
                 };
                 self.index.put(slot, place);
+                self.truncation.note_slot(at.segment, slot);
             }
         }
         Ok(())
@@ -246,6 +260,7 @@ impl<Fs: Files> Wal<Fs> {
             Ok(()) => tip.synced = tip.end,
             Err(source) => return Err(self.fail("sync", source)),
         }
+        self.truncation.note_synced();
         Ok(())
     }
 
@@ -295,7 +310,7 @@ impl<Fs: Files> Wal<Fs> {
         }
         match self.try_advance(next, bytes_max) {
             Ok(is_ready) => Ok(is_ready),
-            Err(failure) if segment::is_no_space(&failure.source) => {
+            Err(failure) if failure.is_no_space() => {
                 if !matches!(self.ahead, Ahead::NoSpace { .. }) {
                     log::warn!(
                         "no room for another segment of the log, {} bytes are left in this one: {failure}",
@@ -407,12 +422,14 @@ impl<Fs: Files> Wal<Fs> {
     /// [`StorageError::Damage`] if the disk no longer holds what was synced.
     pub fn reread(&mut self, restart: bool) -> Result<(Vec<Record>, bool), StorageError> {
         self.reader.forget();
-        let first = *self.segments.keys().next().expect("a log has a segment");
-        let begin = Reread {
-            end: beginning_of(first),
-            walk: None,
+        let resumed = self.reread.take().filter(|_| !restart);
+        let mut at = match resumed {
+            Some(at) => at,
+            None => Reread {
+                end: self.reader.end_before_first(&self.segments, self.log_id)?,
+                walk: None,
+            },
         };
-        let mut at = self.reread.take().filter(|_| !restart).unwrap_or(begin);
         let mut records = Vec::new();
         let mut bytes = 0;
         while bytes < SLICE_BYTES {

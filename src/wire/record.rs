@@ -51,6 +51,27 @@ pub enum Record {
         /// Its start.
         start: Start,
     },
+    /// A snapshot of the state behind `slot` is durable, no segment before `segment` holds an entry of a later slot, and
+    /// what agreement still needs of the log before this record stands in it; ROSTER, FOUNDED and PEER stand before it
+    /// anew. So the segments before `segment` may be taken away.
+    Checkpoint {
+        /// The first segment that is kept.
+        segment: u32,
+        /// The older of the snapshots that are kept.
+        slot: Slot,
+        /// The highest ballot promised.
+        promised: Ballot,
+        /// The highest ballot used.
+        used: Ballot,
+        /// As in CHOSEN_UPTO.
+        chosen_upto: Slot,
+    },
+    /// The state behind `slot` came as a snapshot: the log may lack entries up to there, so no start can do with an older
+    /// snapshot.
+    Installed {
+        /// The snapshot's slot.
+        slot: Slot,
+    },
 }
 
 impl Record {
@@ -65,6 +86,8 @@ impl Record {
             Record::Roster(_) => "ROSTER",
             Record::Founded => "FOUNDED",
             Record::Peer { .. } => "PEER",
+            Record::Checkpoint { .. } => "CHECKPOINT",
+            Record::Installed { .. } => "INSTALLED",
         }
     }
 }
@@ -103,11 +126,15 @@ pub enum RecordKind {
     Founded = 7,
     /// See [`Record::Peer`].
     Peer = 8,
+    /// See [`Record::Checkpoint`].
+    Checkpoint = 12,
+    /// See [`Record::Installed`].
+    Installed = 13,
 }
 
 impl RecordKind {
     /// Every kind, in the order of their bytes.
-    pub const ALL: [RecordKind; 8] = [
+    pub const ALL: [RecordKind; 10] = [
         RecordKind::Promised,
         RecordKind::Used,
         RecordKind::Accepted,
@@ -116,6 +143,8 @@ impl RecordKind {
         RecordKind::Roster,
         RecordKind::Founded,
         RecordKind::Peer,
+        RecordKind::Checkpoint,
+        RecordKind::Installed,
     ];
 
     /// The kind's byte on the disk.
@@ -148,6 +177,8 @@ impl Record {
             Record::Roster(_) => RecordKind::Roster,
             Record::Founded => RecordKind::Founded,
             Record::Peer { .. } => RecordKind::Peer,
+            Record::Checkpoint { .. } => RecordKind::Checkpoint,
+            Record::Installed { .. } => RecordKind::Installed,
         }
     }
 
@@ -185,6 +216,20 @@ impl Record {
                 incarnation.put(&mut out);
                 start.put(&mut out);
             }
+            Record::Checkpoint {
+                segment,
+                slot,
+                promised,
+                used,
+                chosen_upto,
+            } => {
+                out.u32(*segment);
+                slot.put(&mut out);
+                promised.put(&mut out);
+                used.put(&mut out);
+                chosen_upto.put(&mut out);
+            }
+            Record::Installed { slot } => slot.put(&mut out),
         }
     }
 
@@ -215,6 +260,16 @@ impl Record {
                 node: NodeId::take(&mut from, "node")?,
                 incarnation: Incarnation::take(&mut from, "incarnation")?,
                 start: Start::take(&mut from, "start")?,
+            },
+            RecordKind::Checkpoint => Record::Checkpoint {
+                segment: from.u32("segment")?,
+                slot: Slot::take(&mut from, "slot")?,
+                promised: Ballot::take(&mut from, "promised")?,
+                used: Ballot::take(&mut from, "used")?,
+                chosen_upto: Slot::take(&mut from, "chosen_upto")?,
+            },
+            RecordKind::Installed => Record::Installed {
+                slot: Slot::take(&mut from, "slot")?,
             },
         };
         from.finish()?;
@@ -316,6 +371,14 @@ mod tests {
                 incarnation,
                 start: Start { counter: 4, token: 8 },
             },
+            Record::Checkpoint {
+                segment: 3,
+                slot: Slot(5),
+                promised: ballot(),
+                used: ballot(),
+                chosen_upto: Slot(6),
+            },
+            Record::Installed { slot: Slot(9) },
         ]
     }
 

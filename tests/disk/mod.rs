@@ -35,7 +35,15 @@ impl Disk {
             Record::Learned { slot, entry } => {
                 self.held.insert(*slot, (Ballot::ZERO, entry.clone()));
             }
-            Record::ChosenUpto(_) | Record::Roster(_) | Record::Founded | Record::Peer { .. } => {}
+            Record::Checkpoint { promised, used, .. } => {
+                self.promised = self.promised.max(*promised);
+                self.used.insert(*used);
+            }
+            Record::ChosenUpto(_)
+            | Record::Roster(_)
+            | Record::Founded
+            | Record::Peer { .. }
+            | Record::Installed { .. } => {}
         }
         self.records.push(record);
     }

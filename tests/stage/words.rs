@@ -274,5 +274,13 @@ pub(super) fn of_record(record: &Record) -> String {
         }
         Record::Founded => name.into(),
         Record::Peer { node, .. } => format!("{name} {node}"),
+        Record::Checkpoint {
+            slot,
+            promised,
+            used,
+            chosen_upto,
+            ..
+        } => format!("{name} slot={slot} promised={promised} used={used} chosen_upto={chosen_upto}"),
+        Record::Installed { slot } => format!("{name} slot={slot}"),
     }
 }

@@ -45,6 +45,7 @@ pub(super) enum Command {
     Timers,
     Config,
     Metrics,
+    Snapshot,
     Tail {
         count: usize,
     },
@@ -55,7 +56,7 @@ pub(super) enum Command {
 }
 
 /// Every command with what it shows or does, as `help` lists them. Faults follow from their own table.
-pub(super) const HELP: [(&str, &str); 20] = [
+pub(super) const HELP: [(&str, &str); 21] = [
     ("help", "this list"),
     ("ping", "answers OK pong"),
     ("status", "role, ballots, slots, queues, faults of this node"),
@@ -80,6 +81,7 @@ pub(super) const HELP: [(&str, &str); 20] = [
     ("timers", "what this node waits for, and until when"),
     ("config", "flags, addresses and versions"),
     ("metrics", "counters since the start, as NAME VALUE"),
+    ("snapshot", "take one soon; status shows how far it is"),
     (
         "tail [N]",
         "the last N events (20; at most 1000): messages, syncs, elections",
@@ -139,6 +141,7 @@ fn parse_words(words: &[OsString]) -> Result<Command, ParseError> {
         ("config", []) => Ok(Command::Config),
         ("metrics", []) => Ok(Command::Metrics),
         ("quit", []) => Ok(Command::Quit),
+        ("snapshot", []) => Ok(Command::Snapshot),
         ("slots", _) => {
             let (from, count) = range("slots [FROM] [N]", rest)?;
             Ok(Command::Slots { from, count })

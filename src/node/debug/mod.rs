@@ -74,6 +74,8 @@ pub struct Context<'a> {
     pub connection_deadline: Option<Time>,
     /// Faults that are on.
     pub faults: &'a mut Faults,
+    /// Set if a snapshot is wanted.
+    pub wants_snapshot: &'a mut bool,
     /// What the other side gets.
     pub out: &'a mut Vec<u8>,
 }
@@ -170,6 +172,10 @@ fn run(context: &mut Context<'_>, session: &mut Session, json: bool, command: Co
             return None;
         }
         Command::Ping => json!({ "pong": true }),
+        Command::Snapshot => {
+            *context.wants_snapshot = true;
+            views::snapshot(context)
+        }
         Command::Help => views::help(),
         Command::Tail { count } => feed::last_json(context.ring, count),
         Command::Status => views::status(context),

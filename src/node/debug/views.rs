@@ -83,6 +83,13 @@ fn write_reason(status: &Status, obstacle: Option<Code>) -> String {
     format!("{code}: {words}", code = code.name())
 }
 
+/// Where snapshots stand as one is asked for.
+pub(super) fn snapshot(context: &Context<'_>) -> Value {
+    let state = context.machine.state();
+    let newest = context.machine.snapshots().kept.first().map(|newest| newest.slot.0);
+    json!({ "applied": state.applied().0, "newest": newest })
+}
+
 pub(super) fn peers(context: &Context<'_>) -> Value {
     let status = context.machine.status(context.now);
     let rows = context.peers.values().map(|peer| peer_row(context, peer, &status));
@@ -246,6 +253,7 @@ pub(super) fn config(config: &Config) -> Value {
         "request_timeout": format_duration(config.request_timeout),
         "max_connections": config.max_connections,
         "segment_bytes": config.segment_bytes,
+        "snapshot_bytes": config.snapshot_bytes,
         "queue_bytes": config.queue_bytes,
         "cache_bytes": config.cache_bytes,
         "allow_faults": config.allow_faults,

@@ -88,6 +88,7 @@ impl Server {
             links: &self.links,
             connection_deadline: self.timers.first().map(|(at, _)| *at),
             faults: &mut self.faults,
+            wants_snapshot: &mut self.wants_snapshot,
             out: &mut out,
         };
         let asked = debug::execute(&mut context, &mut session, line.strip_suffix(b"\r").unwrap_or(line));

@@ -87,6 +87,8 @@ pub struct Server {
     /// The last ACCEPT, encoded once for all peers.
     encoded: Option<(Frame, Bytes)>,
     faults: Faults,
+    /// Somebody asked for a snapshot at the debug port.
+    wants_snapshot: bool,
     ring: Ring,
     metrics: Metrics,
     complaints: Complaints,
@@ -161,6 +163,7 @@ impl Server {
             delayed: Delayed::default(),
             encoded: None,
             faults: Faults::new(config.node, config.acceptor_failures),
+            wants_snapshot: false,
             ring: Ring::default(),
             metrics: Metrics::default(),
             complaints: Complaints::default(),
@@ -251,6 +254,9 @@ impl Server {
         self.dial_all(now);
         self.release_delayed(now);
         self.faults.due(now, &mut self.inputs);
+        if std::mem::take(&mut self.wants_snapshot) {
+            self.inputs.push(Input::TakeSnapshot);
+        }
         Ok(())
     }
 

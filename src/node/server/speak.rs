@@ -110,6 +110,10 @@ impl Door for Server {
         }
     }
 
+    fn sliced(&mut self, took: Duration) {
+        self.metrics.sliced(took);
+    }
+
     fn event(&mut self, at: Time, what: What) {
         match &what {
             What::Note(note) if note.is_alarm() => log::error!("{note}"),

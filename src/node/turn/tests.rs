@@ -53,6 +53,8 @@ impl Door for Diary {
 
     fn flush(&mut self) {}
 
+    fn sliced(&mut self, _: Duration) {}
+
     fn before_sync(&mut self, _: &[Record]) {
         self.lines.push("sync".into());
     }
@@ -83,7 +85,7 @@ fn one_node(disk: &SimDisk) -> (Turn<SimDisk>, Diary) {
     let proposal_bytes = settings.window_bytes as u64;
     let mut machine = Machine::new(settings);
     storage.recover(|record| machine.recover(record).unwrap()).unwrap();
-    let mut turn = Turn::new(machine, storage, proposal_bytes);
+    let mut turn = Turn::new(machine, storage, Slot::ZERO, proposal_bytes, 64 << 20).unwrap();
     let mut diary = Diary::default();
     turn.start(&mut diary).unwrap();
     (turn, diary)

@@ -103,6 +103,17 @@ enum AcceptorState {
     Rereading(Acceptor),
 }
 
+/// What agreement needs of the log beside entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// The highest ballot promised.
+    pub promised: Ballot,
+    /// The highest ballot used.
+    pub used: Ballot,
+    /// End of the prefix that is known as chosen.
+    pub chosen_upto: Slot,
+}
+
 /// Something told only once the records before it are durable (D1).
 #[derive(Clone, Debug)]
 enum Claim {
@@ -165,6 +176,23 @@ impl Replica {
         }
     }
 
+    /// The state behind `upto` is here as a snapshot: its entries are chosen, and need not be had.
+    pub fn skip_to(&mut self, upto: Slot, log_time: LogTime) {
+        self.learner.skip_to(upto, log_time);
+        self.forget_chosen();
+    }
+
+    /// What must stand anew in the log before the part of it that holds it is taken away, beside entries behind the
+    /// snapshot; `None` while the acceptor is down, and nobody knows what it promised.
+    pub fn carried(&self) -> Option<Carried> {
+        let acceptor = self.acceptor()?;
+        Some(Carried {
+            promised: acceptor.promised(),
+            used: self.used,
+            chosen_upto: self.learner.chosen_upto(),
+        })
+    }
+
     /// Takes one durable record back, in log order, before anything else is called.
     pub fn recover(&mut self, write: Write) {
         match write {
@@ -173,6 +201,10 @@ impl Replica {
                 self.recovering_acceptor().recover_promised(ballot);
             }
             Write::Promised(_) => {}
+            // Of a slot behind which the snapshot goes on only the promise that came with it matters.
+            Write::Accepted { slot, ballot, .. } if slot <= self.learner.chosen_upto() => {
+                self.recovering_acceptor().recover_promised(ballot);
+            }
             Write::Accepted { slot, ballot, entry } => self.recovering_acceptor().recover_accepted(slot, ballot, entry),
             Write::Learned { slot, entry } => {
                 self.learner.learn(slot, &entry);

@@ -49,11 +49,12 @@ impl Checks {
             );
             return broken("bounds", words);
         }
-        let (applied, digest) = (machine.state().applied(), machine.state().digest());
+        let applied = machine.state().applied();
+        let digests = (machine.state().digest(), machine.state().content());
         let looked = self.books(node);
         looked.chosen_upto = upto;
         if std::mem::replace(&mut looked.applied, applied) != applied {
-            self.has_applied(node, applied, digest)?;
+            self.has_applied(node, applied, digests)?;
             if let Some(news) = &mut self.news {
                 news.push((Some(node), format!("has applied all up to slot {applied}")));
             }
@@ -61,7 +62,7 @@ impl Checks {
         Ok(())
     }
 
-    fn has_applied(&mut self, node: NodeId, applied: Slot, digest: u64) -> Judged {
+    fn has_applied(&mut self, node: NodeId, applied: Slot, digests: (u64, u64)) -> Judged {
         let mut outcomes = Vec::new();
         while self.reference.applied() < applied {
             let slot = self.reference.applied().next();
@@ -80,27 +81,28 @@ impl Checks {
             outcomes.clear();
             self.reference.apply(slot, entry.stamp, commands, &mut outcomes);
             runs_once(&mut self.done, slot, commands, &outcomes)?;
-            self.digests.push(self.reference.digest());
+            self.digests.push((self.reference.digest(), self.reference.content()));
         }
-        let expected = (applied.0 as usize)
-            .checked_sub(1)
-            .map_or(0, |place| self.digests[place]);
-        if applied > Slot::ZERO && digest != expected {
+        let Some(place) = (applied.0 as usize).checked_sub(1) else {
+            return Ok(());
+        };
+        let expected = self.digests[place];
+        if digests != expected {
             let words =
-                format!("{node} applied up to {applied} with digest {digest:016x}, the log makes {expected:016x}");
+                format!("{node} applied up to {applied} with digests {digests:x?}, the log makes {expected:x?}");
             return broken("digest", words);
         }
         Ok(())
     }
 
     /// A look at what a node's directory takes in the end: no more than what was written into its log, twice (a record
-    /// that does not fit leaves the rest of its segment), and the segments that are made ahead.
+    /// that does not fit leaves the rest of its segment), and the segments that are made ahead, and as much again in snapshots.
     ///
     /// # Errors
     /// It takes more.
     pub fn takes(&self, node: NodeId, bytes: u64, segment_bytes: u64) -> Judged {
         let written = self.disks[usize::from(node.0) - 1].written;
-        if bytes <= 2 * written + 4 * segment_bytes {
+        if bytes <= 4 * written + 4 * segment_bytes {
             return Ok(());
         }
         let words = format!("the directory of {node} takes {bytes} B, and {written} B were written into its log");

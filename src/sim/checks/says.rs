@@ -23,7 +23,7 @@ impl Checks {
             Message::Accepted {
                 ballot, first, last, ..
             } => {
-                let holds = |slot| books.held.contains_key(&Slot(slot));
+                let holds = |slot| Slot(slot) <= books.base || books.held.contains_key(&Slot(slot));
                 books.founded && books.promised >= *ballot && (first.0..=last.0).all(holds)
             }
             // Says that nothing higher is promised.

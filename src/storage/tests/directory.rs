@@ -1,10 +1,10 @@
 //! Whose directory it is, and how a new one comes to be.
 
 use super::super::identity::IDENTITY_NAME;
-use super::super::segment::segment_name;
+use super::super::segment::{SEGMENT_HEADER_BYTES, segment_name};
 use super::super::sim::SimDisk;
 use super::super::testing::{accepted, disk_with, open, options};
-use super::super::{Disk, Files, OpenError, Options, Storage};
+use super::super::{DISK_FORMAT, Disk, Files, OpenError, Options, Storage};
 use crate::paxos::NodeId;
 
 fn refusal(disk: &SimDisk, options: &Options) -> OpenError {
@@ -37,15 +37,10 @@ fn a_directory_of_another_node_or_cluster_is_refused_and_left_alone() {
 #[test]
 fn a_directory_of_a_newer_format_is_refused_by_name() {
     let disk = disk_with(&[]);
-    disk.overwrite(IDENTITY_NAME, 8, &2_u32.to_be_bytes());
-    assert!(matches!(
-        refusal(&disk, &options()),
-        OpenError::NewerFormat {
-            found: 2,
-            supported: 1,
-            ..
-        }
-    ));
+    let newer = DISK_FORMAT + 1;
+    disk.overwrite(IDENTITY_NAME, 8, &newer.to_be_bytes());
+    let refusal = refusal(&disk, &options());
+    assert!(matches!(refusal, OpenError::NewerFormat { found, supported: DISK_FORMAT, .. } if found == newer));
 }
 
 #[test]
@@ -147,4 +142,27 @@ fn a_directory_that_cannot_be_written_is_named() {
         assert!(matches!(error, OpenError::CannotWrite { .. }), "{error}");
         assert!(error.to_string().contains(&path.display().to_string()), "{error}");
     }
+}
+
+/// The bytes with another format number in a header that ends in a crc of all before it.
+fn with_format(mut header: Vec<u8>, format: u8) -> Vec<u8> {
+    header[11] = format;
+    let end = header.len() - 4;
+    let crc = crc32fast::hash(&header[..end]);
+    header[end..].copy_from_slice(&crc.to_be_bytes());
+    header
+}
+
+#[test]
+fn a_directory_of_the_first_format_opens_and_is_of_the_present_one_then() {
+    let disk = disk_with(&[vec![accepted(1, 10)], vec![accepted(2, 10)]]);
+    let identity = disk.contents("IDENTITY").unwrap();
+    disk.overwrite("IDENTITY", 0, &with_format(identity, 1));
+    for name in disk.list().unwrap().iter().filter(|name| name.starts_with("wal-")) {
+        let header = disk.contents(name).unwrap()[..SEGMENT_HEADER_BYTES].to_vec();
+        disk.overwrite(name, 0, &with_format(header, 1));
+    }
+    let (_, _, records) = open(&disk).unwrap();
+    assert_eq!(records, [accepted(1, 10), accepted(2, 10)]);
+    assert_eq!(disk.contents("IDENTITY").unwrap()[11], DISK_FORMAT as u8);
 }

@@ -59,6 +59,7 @@ impl OneNode {
             request_timeout: Duration::from_secs(5),
             max_connections,
             segment_bytes: 64 << 20,
+            snapshot_bytes: 64 << 20,
             queue_bytes: 64 << 20,
             cache_bytes: 64 << 20,
             allow_faults: false,

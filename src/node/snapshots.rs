@@ -1,0 +1,396 @@
+//! Snapshots between turns: taken in bounded slices while the node goes on, kept two at a time, and the log truncated
+//! behind the older of them.
+//!
+//! One call of [`Snapshots::step`] at the end of a turn does one thing that takes bounded time: gives some blocks to the
+//! file, syncs, renames, cuts a file that nobody needs, removes a segment. While there is work the loop does not wait
+//! ([`Snapshots::is_busy`]). Invariants:
+//! * S1. A snapshot gets its name only when all of it is synced, and the log says that no start may do with less (N1 of
+//!   `machine::snapshot`): that was synced by the turn behind the one that began it.
+//! * S2. The log reaches back to the older of two snapshots, so a start does with the older if the newer is damaged.
+//! * S3. A disk without room never ends the node here: the older snapshot goes first, then the new one is put off.
+//!
+//! How much of the disk that takes: two snapshots and a third while it is written; between two of them the log grows by
+//! the larger of `--snapshot-bytes` and a quarter of a snapshot, and while one is written by no more than that again
+//! before the older goes. With data D and snapshot bytes S: below 4·D + 6·S.
+//!
+//! Not here: what a snapshot holds (`kv::snapshot`), its file (`storage::snapshot`), records (`machine::snapshot`).
+
+use super::limits::{
+    PEER_LOG_AGAIN, SNAPSHOT_CUT_BYTES, SNAPSHOT_PUT_OFF, SNAPSHOT_SLICE_MAX_BYTES, SNAPSHOT_SYNC_BYTES,
+};
+use super::turn::Fatal;
+use crate::machine::{Effect, Kept, Machine, Note, SnapshotView};
+use crate::paxos::Slot;
+use crate::storage::snapshot::{self, BLOCK_BYTES, Header, SnapshotWriter};
+use crate::storage::unit::Position;
+use crate::storage::{Failure, File, Files, Storage, StorageError};
+use crate::time::Time;
+use std::collections::VecDeque;
+
+/// A snapshot is at most so much larger than what it is expected to be from the data alone, for each key and session.
+const KEY_OVERHEAD_BYTES: u64 = 32;
+const SESSION_OVERHEAD_BYTES: u64 = 128;
+
+/// Whether the log is truncated: a peer that needs what was taken away must be sent a snapshot instead.
+const TRUNCATES: bool = false;
+
+/// The snapshots of one directory.
+#[derive(Debug)]
+pub(super) struct Snapshots<Fs: Files> {
+    every_bytes: u64,
+    /// The newest first.
+    kept: Vec<Kept>,
+    /// Where the log stood when the newest was begun.
+    since: Position,
+    /// Somebody asked for one by hand.
+    is_wanted: bool,
+    not_before: Time,
+    taking: Option<Taking<Fs::File>>,
+    leaving: VecDeque<Leaving<Fs::File>>,
+    /// When to look at the log's beginning.
+    truncate_at: Option<Time>,
+    is_removing: bool,
+}
+
+/// A snapshot under way.
+#[derive(Debug)]
+struct Taking<F> {
+    writer: SnapshotWriter<F>,
+    began: Time,
+    /// Where the log stood then.
+    since: Position,
+    expected: u64,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Filling,
+    Syncing,
+    Naming,
+}
+
+/// A snapshot that is taken away: under its temporary name it is cut shorter in steps, since to free much at once takes
+/// long.
+#[derive(Debug)]
+struct Leaving<F> {
+    slot: Slot,
+    cut: Option<(F, u64)>,
+}
+
+/// What a step needs of its loop.
+pub(super) struct Hands<'a, Fs: Files> {
+    pub(super) now: Time,
+    /// Bytes that this turn put behind the log.
+    pub(super) appended: u64,
+    pub(super) storage: &'a mut Storage<Fs>,
+    pub(super) machine: &'a mut Machine,
+    pub(super) effects: &'a mut Vec<Effect>,
+}
+
+impl<Fs: Files> Hands<'_, Fs> {
+    fn note(&mut self, note: Note) {
+        self.effects.push(Effect::Note(note));
+    }
+}
+
+impl<Fs: Files> Snapshots<Fs> {
+    /// For a log that has just been read back, over a snapshot behind slot `base` if that is not 0.
+    ///
+    /// # Errors
+    /// [`StorageError::Failed`].
+    pub(super) fn new(every_bytes: u64, storage: &Storage<Fs>, base: Slot) -> Result<Snapshots<Fs>, StorageError> {
+        let mut kept = Vec::new();
+        for slot in storage.snapshots()?.into_iter().filter(|slot| *slot <= base) {
+            let bytes = storage.snapshot_bytes(slot)?;
+            kept.push(Kept { slot, bytes, at: None });
+        }
+        Ok(Snapshots {
+            every_bytes,
+            kept,
+            since: storage.wal().place_of(base),
+            is_wanted: false,
+            not_before: Time::ZERO,
+            taking: None,
+            leaving: VecDeque::new(),
+            truncate_at: Some(Time::ZERO),
+            is_removing: false,
+        })
+    }
+
+    /// A snapshot is asked for by hand: it is taken as soon as nothing stands in the way, if anything was applied since the
+    /// newest.
+    pub(super) fn ask(&mut self) {
+        self.is_wanted = true;
+    }
+
+    /// Whether there is work that no input brings about.
+    pub(super) fn is_busy(&self) -> bool {
+        self.taking.is_some() || !self.leaving.is_empty() || self.is_removing
+    }
+
+    /// Does one bounded piece of what there is to do.
+    ///
+    /// # Errors
+    /// [`Fatal`]: the loop must end.
+    pub(super) fn step(&mut self, mut hands: Hands<'_, Fs>) -> Result<(), Fatal> {
+        let hands = &mut hands;
+        if let Some(taking) = self.taking.take() {
+            self.go_on(taking, hands)?;
+        } else if self.leaving.is_empty() && self.is_due(hands) {
+            self.begin(hands)?;
+        }
+        self.take_away(hands)?;
+        if TRUNCATES {
+            self.look_at_log(hands);
+        }
+        self.is_removing = hands.storage.remove_next().map_err(Fatal::Storage)?;
+        hands.machine.tell_snapshots(self.view(hands.storage));
+        Ok(())
+    }
+
+    fn view(&self, storage: &Storage<Fs>) -> SnapshotView {
+        SnapshotView {
+            kept: self.kept.clone(),
+            under_way: self.taking.as_ref().map(|taking| {
+                let writer = &taking.writer;
+                (writer.slot(), writer.written(), taking.expected.max(writer.written()))
+            }),
+            log_bytes: storage.wal().bytes_from(self.since),
+        }
+    }
+
+    /// By how much the log grows between two snapshots. More than was asked for if a snapshot is large: else a node with
+    /// much data would write little else.
+    fn interval(&self) -> u64 {
+        let newest = self.kept.first().map_or(0, |newest| newest.bytes);
+        self.every_bytes.max(newest / 4)
+    }
+
+    fn is_due(&mut self, hands: &Hands<'_, Fs>) -> bool {
+        let newest = self.kept.first().map_or(Slot::ZERO, |newest| newest.slot);
+        let may_be = hands.machine.is_founded() && hands.machine.is_sound();
+        if hands.machine.state().applied() <= newest || !may_be {
+            self.is_wanted = false;
+            return false;
+        }
+        let grown = hands.storage.wal().bytes_from(self.since);
+        hands.now >= self.not_before && (self.is_wanted || grown >= self.interval())
+    }
+
+    fn begin(&mut self, hands: &mut Hands<'_, Fs>) -> Result<(), Fatal> {
+        let expected = self.expected_bytes(hands.machine);
+        let files = hands.storage.files().clone();
+        let free = files.free_bytes();
+        let free = free.map_err(|source| failed(Failure::new("ask", files.directory(), source)))?;
+        if free < expected.saturating_add(hands.machine.disk_reserve()) {
+            return self.make_room(hands, expected);
+        }
+        let since = hands.storage.wal().end().unwrap_or(self.since);
+        let summary = hands.machine.begin_snapshot(hands.effects);
+        let membership = hands.machine.replica().membership();
+        let header = Header {
+            cluster_id: hands.machine.cluster_id(),
+            summary,
+            config: membership.number,
+            members: membership.voters().to_vec(),
+        };
+        self.is_wanted = false;
+        match SnapshotWriter::begin(&files, &header) {
+            Ok(writer) => {
+                self.taking = Some(Taking {
+                    writer,
+                    began: hands.now,
+                    since,
+                    expected,
+                    stage: Stage::Filling,
+                });
+                Ok(())
+            }
+            Err(failure) => self.give_up(summary.slot, failure, hands),
+        }
+    }
+
+    fn expected_bytes(&self, machine: &Machine) -> u64 {
+        let state = machine.state();
+        let overhead = KEY_OVERHEAD_BYTES * state.keys() as u64 + SESSION_OVERHEAD_BYTES * state.sessions() as u64;
+        let newest = self.kept.first().map_or(0, |newest| newest.bytes);
+        newest.max(state.bytes() + overhead)
+    }
+
+    /// S3: the older of two goes first (`rules.md` 26); with one left, the new one has to wait.
+    fn make_room(&mut self, hands: &mut Hands<'_, Fs>, expected: u64) -> Result<(), Fatal> {
+        if self.kept.len() > 1 {
+            self.drop_oldest(hands);
+            return Ok(());
+        }
+        if self.not_before == Time::ZERO {
+            hands.note(Note::SnapshotPutOff { bytes: expected });
+        }
+        self.not_before = hands.now + SNAPSHOT_PUT_OFF;
+        Ok(())
+    }
+
+    fn go_on(&mut self, mut taking: Taking<Fs::File>, hands: &mut Hands<'_, Fs>) -> Result<(), Fatal> {
+        let done = match taking.stage {
+            Stage::Filling => fill(&mut taking, hands)?,
+            Stage::Syncing => taking.writer.sync().map(|()| taking.stage = Stage::Naming),
+            Stage::Naming => return self.publish(taking, hands),
+        };
+        if let Err(failure) = done {
+            let slot = taking.writer.slot();
+            drop(taking);
+            return self.give_up(slot, failure, hands);
+        }
+        // S2 costs a log as long as the interval and what is written meanwhile; more than that, and the older goes.
+        if self.kept.len() > 1 && hands.storage.wal().bytes_from(taking.since) > self.interval() {
+            self.drop_oldest(hands);
+        }
+        self.taking = Some(taking);
+        Ok(())
+    }
+
+    fn publish(&mut self, taking: Taking<Fs::File>, hands: &mut Hands<'_, Fs>) -> Result<(), Fatal> {
+        let slot = taking.writer.slot();
+        if !hands.machine.is_sound() {
+            return self.abandon(slot, hands); // it may hold what is wrong
+        }
+        if let Err(failure) = snapshot::publish(hands.storage.files(), slot) {
+            return self.give_up(slot, failure, hands);
+        }
+        let bytes = taking.writer.written();
+        let at = Some(hands.now);
+        self.kept.insert(0, Kept { slot, bytes, at });
+        self.since = taking.since;
+        self.not_before = Time::ZERO;
+        hands.note(Note::SnapshotTaken {
+            slot,
+            bytes,
+            took: hands.now.since(taking.began),
+        });
+        if self.kept.len() > 2 {
+            self.drop_oldest(hands);
+        }
+        self.truncate_at = Some(hands.now);
+        Ok(())
+    }
+
+    /// A snapshot that cannot be written. For want of room it is put off (S3); anything else is final, as for the log
+    /// (`rules.md` 26).
+    fn give_up(&mut self, slot: Slot, failure: Failure, hands: &mut Hands<'_, Fs>) -> Result<(), Fatal> {
+        if !failure.is_no_space() {
+            return Err(failed(failure));
+        }
+        log::warn!("the snapshot of slot {slot} is put off: {failure}");
+        self.abandon(slot, hands)?;
+        self.make_room(hands, 0)
+    }
+
+    /// What is left of a snapshot that came to nothing goes; if that fails, the next start removes it.
+    fn abandon(&mut self, slot: Slot, hands: &mut Hands<'_, Fs>) -> Result<(), Fatal> {
+        hands.machine.end_snapshot();
+        let files = hands.storage.files();
+        if let Err(error) = files.remove(&snapshot::temporary_name(slot)) {
+            log::debug!("cannot remove {}: {error}", snapshot::temporary_name(slot));
+        }
+        Ok(())
+    }
+
+    fn drop_oldest(&mut self, hands: &Hands<'_, Fs>) {
+        if let Some(oldest) = self.kept.pop() {
+            let slot = oldest.slot;
+            self.leaving.push_back(Leaving { slot, cut: None });
+            self.truncate_at = Some(hands.now);
+        }
+    }
+
+    /// One step of taking away what nobody needs.
+    fn take_away(&mut self, hands: &Hands<'_, Fs>) -> Result<(), Fatal> {
+        let Some(mut leaving) = self.leaving.pop_front() else {
+            return Ok(());
+        };
+        let is_gone = leaving.step(hands.storage.files()).map_err(failed)?;
+        if !is_gone {
+            self.leaving.push_front(leaving);
+        }
+        Ok(())
+    }
+
+    /// S2: the log need not reach back further than to the older snapshot, but for peers.
+    fn look_at_log(&mut self, hands: &mut Hands<'_, Fs>) {
+        if self.truncate_at.is_none_or(|at| hands.now < at) {
+            return;
+        }
+        self.truncate_at = None;
+        let [_, older] = self.kept.as_slice() else { return };
+        let (slot, wal) = (older.slot, hands.storage.wal());
+        let wanted = hands.machine.wanted_by_peers(hands.now).unwrap_or(slot);
+        let segment = wal.first_to_keep(slot, wanted.min(slot), self.every_bytes);
+        let is_held = wal.first_to_keep(slot, slot, 0) > segment;
+        let can_be = segment <= wal.first_segment() || hands.machine.write_checkpoint(segment, slot, hands.effects);
+        if is_held || !can_be {
+            self.truncate_at = Some(hands.now + PEER_LOG_AGAIN);
+        }
+    }
+}
+
+/// Gives the file its next blocks: as many as keep up with the log, within a bound.
+fn fill<Fs: Files>(taking: &mut Taking<Fs::File>, hands: &mut Hands<'_, Fs>) -> Result<Result<(), Failure>, Fatal> {
+    let writer = &mut taking.writer;
+    let slice = hands.appended.clamp(BLOCK_BYTES as u64, SNAPSHOT_SLICE_MAX_BYTES);
+    let until = writer.written() + slice;
+    while writer.written() < until {
+        let room = writer.room();
+        let more = hands.machine.next_of_snapshot(room, &mut |item| writer.add(item));
+        // Rule 27: a digest that the state does not have is broken memory, and no answer is better than a wrong one.
+        let more = more.map_err(|mismatch| Fatal::Halt(format!("the state in memory is broken: {mismatch}")))?;
+        let written = if !more {
+            taking.stage = Stage::Syncing;
+            writer.finish()
+        } else if writer.room() == 0 {
+            writer.write_block()
+        } else {
+            break; // many keys that are newer were passed over
+        };
+        let synced = written.and_then(|()| {
+            if writer.unsynced() >= SNAPSHOT_SYNC_BYTES {
+                writer.sync()
+            } else {
+                Ok(())
+            }
+        });
+        if synced.is_err() || !more {
+            return Ok(synced);
+        }
+    }
+    Ok(Ok(()))
+}
+
+impl<F: File> Leaving<F> {
+    /// Whether it is gone.
+    fn step<Fs: Files<File = F>>(&mut self, files: &Fs) -> Result<bool, Failure> {
+        let name = snapshot::temporary_name(self.slot);
+        let path = files.path(&name);
+        let Some((file, length)) = &mut self.cut else {
+            snapshot::withdraw(files, self.slot)?;
+            let file = files.open(&name);
+            let file = file.map_err(|source| Failure::new("open", path.clone(), source))?;
+            let length = file.length().map_err(|source| Failure::new("ask", path, source))?;
+            self.cut = Some((file, length));
+            return Ok(false);
+        };
+        if *length > SNAPSHOT_CUT_BYTES {
+            *length -= SNAPSHOT_CUT_BYTES;
+            let cut = file.truncate(*length);
+            cut.map_err(|source| Failure::new("cut", path, source))?;
+            return Ok(false);
+        }
+        let removed = files.remove(&name);
+        removed.map_err(|source| Failure::new("remove", path, source))?;
+        Ok(true)
+    }
+}
+
+fn failed(failure: Failure) -> Fatal {
+    Fatal::Storage(StorageError::Failed(failure))
+}
