@@ -9,7 +9,7 @@
 //!
 //! All bounds are constants of the state machine: the same on every node, or replicas would differ.
 //!
-//! While a snapshot is written, a session is kept as it was before its first change ([`SessionCut`]).
+//! While a snapshot is written, a session is kept as it was before its first change (`SessionCut`).
 //!
 //! Not here: what a command does to the map ([`super::store`]).
 

@@ -9,7 +9,7 @@
 //! Between the two, the session decides whether it has room to keep that answer ([`super::session`]).
 //!
 //! While a snapshot is written, [`Store::commit`] keeps the old version of what it changes and the snapshot has not
-//! come to yet ([`MapCut`]).
+//! come to yet (`MapCut`).
 //!
 //! Not here: who asks, and whether it is a repeat.
 

@@ -16,8 +16,8 @@
 //!   was acknowledged so long before as its answer says that it may be old, and the slot that it was asked for.
 //! * `replies`: "done" names the chosen slot that holds the command, and a repeat is answered as the first time; along the
 //!   chosen log, no command of a session is run twice.
-//! * `bounds`: no queue and no memory of a node grows beyond its bound ([`Machine::bounded`]), and its log not beyond what
-//!   it wrote into it.
+//! * `bounds`: no queue and no memory of a node grows beyond its bound
+//!   ([`bounded`](crate::machine::Machine::bounded)), and its log not beyond what it wrote into it.
 //!
 //! * `checks`: the books. `says`, `answers`, `looks`: the questions, to messages, replies and nodes.
 //!
