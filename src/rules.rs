@@ -49,6 +49,15 @@ pub struct Rules {
     pub expire_by_log_time: bool,
     /// Entries are applied in slot order; a hole is waited for. Else a state comes out that no order of the log makes.
     pub apply_without_holes: bool,
+    /// A node that lost its memory votes only when peers have shown it what it may have promised. Else an empty directory
+    /// votes as one that promised nothing, and two quorums choose two entries.
+    pub recover_before_votes: bool,
+    /// Only a peer whose own memory is whole shows another what it may have promised. Else two nodes that both forgot
+    /// assure each other that there was nothing.
+    pub recover_from_the_whole: bool,
+    /// What a forgotten life voted is not counted any more, once somebody tells of a newer one. Else a late promise of the
+    /// old life hides what the new one has helped to choose.
+    pub drop_forgotten_votes: bool,
     /// More votes than a majority are a quorum, too. Else a cluster in which everybody is well serves nobody. (Liveness.)
     pub more_than_majority: bool,
     /// Who loses an election waits before the next, longer each time. Else candidates go on refusing each other, or asking
@@ -70,7 +79,7 @@ pub struct UnknownRule {
 type Switch = fn(&mut Rules) -> &mut bool;
 
 /// Every rule by name, in the order of a ballot's life: promises, votes, learning, reads, clients, liveness.
-const SWITCHES: [(&str, Switch); 15] = [
+const SWITCHES: [(&str, Switch); 18] = [
     ("sync-before-promise", |rules| &mut rules.sync_before_promise),
     ("promise-survives-restart", |rules| &mut rules.promise_survives_restart),
     ("use-ballots-once", |rules| &mut rules.use_ballots_once),
@@ -83,6 +92,9 @@ const SWITCHES: [(&str, Switch); 15] = [
     ("recover-before-reads", |rules| &mut rules.recover_before_reads),
     ("run-writes-once", |rules| &mut rules.run_writes_once),
     ("expire-by-log-time", |rules| &mut rules.expire_by_log_time),
+    ("recover-before-votes", |rules| &mut rules.recover_before_votes),
+    ("recover-from-the-whole", |rules| &mut rules.recover_from_the_whole),
+    ("drop-forgotten-votes", |rules| &mut rules.drop_forgotten_votes),
     ("more-than-majority", |rules| &mut rules.more_than_majority),
     ("backoff", |rules| &mut rules.backoff),
     ("pre-vote", |rules| &mut rules.pre_vote),
@@ -103,6 +115,9 @@ impl Rules {
         run_writes_once: true,
         expire_by_log_time: true,
         apply_without_holes: true,
+        recover_before_votes: true,
+        recover_from_the_whole: true,
+        drop_forgotten_votes: true,
         more_than_majority: true,
         backoff: true,
         pre_vote: true,

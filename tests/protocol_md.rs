@@ -6,8 +6,8 @@
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 use synod::kv::{Answer, Command, Done, Expect, Op, Previous, SessionRef, State, Versioned};
-use synod::paxos::message::{AcceptedEntry, Heartbeat, HeartbeatAck, Promise};
-use synod::paxos::{Ballot, Entry, Incarnation, LogTime, Message, NodeId, Slot, Start, Voter};
+use synod::paxos::message::{AcceptedEntry, Heartbeat, HeartbeatAck, Promise, RecoverAnswer};
+use synod::paxos::{Ballot, Entry, Incarnation, Life, LogTime, Message, NodeId, Slot, Start, Voter};
 use synod::rules::Rules;
 use synod::storage::sim::SimDisk;
 use synod::storage::{File, Files, Identity, Options, Storage, segment, snapshot};
@@ -62,6 +62,15 @@ fn incarnation(node: u16) -> Incarnation {
     Incarnation {
         generation: 1,
         token: 0x1111_1111_1111_1111 * u64::from(node),
+    }
+}
+
+const NONCE: u64 = 0x9999_9999_9999_9999;
+
+fn second_life() -> Incarnation {
+    Incarnation {
+        generation: 2,
+        token: 0x7777_7777_7777_7777,
     }
 }
 
@@ -176,6 +185,19 @@ fn messages() -> Vec<(&'static str, Message)> {
             entry: noop(),
         }],
     };
+    let remembered = Life {
+        incarnation: incarnation(1),
+        start: Start {
+            counter: 3,
+            token: 0x4444_4444_4444_4444,
+        },
+    };
+    let recover_answer = RecoverAnswer {
+        nonce: NONCE,
+        highest: ballot(4, 1),
+        lives: vec![(NodeId(1), remembered)],
+        promise: promise.clone(),
+    };
     vec![
         (
             "prepare",
@@ -247,6 +269,24 @@ fn messages() -> Vec<(&'static str, Message)> {
             },
         ),
         ("hand-over", Message::HandOver { ballot: ballot(1, 1) }),
+        (
+            "recover",
+            Message::Recover {
+                incarnation: second_life(),
+                nonce: NONCE,
+                attempt: 1,
+                from_slot: Slot(8),
+            },
+        ),
+        ("recover-answer", Message::RecoverAnswer(recover_answer)),
+        (
+            "forgotten",
+            Message::Forgotten {
+                incarnation: incarnation(2),
+                ballot: ballot(1, 1),
+                slot: Slot(9),
+            },
+        ),
     ]
 }
 
@@ -281,7 +321,7 @@ fn hello_of(cluster_id: u64, kind: HelloKind) -> Frame {
     Frame::Hello(Hello {
         version_min: 1,
         version_max: 1,
-        features: 0,
+        features: hello::FEATURES,
         kind,
         cluster_name: "synod".into(),
         cluster_id,
@@ -517,6 +557,16 @@ fn records() -> Vec<(&'static str, Record)> {
                 start: start_of_2(),
             },
         ),
+        ("record-life", Record::Life(second_life())),
+        (
+            "record-copied",
+            Record::Copied {
+                slot: Slot(9),
+                ballot: ballot(1, 1),
+                entry: noop(),
+            },
+        ),
+        ("record-recovered", Record::Recovered),
         (
             "record-checkpoint",
             Record::Checkpoint {

@@ -78,7 +78,7 @@ fn a_broken_rule_is_found_and_made_small_in_the_same_way_each_time() {
         let (violation, happened) = (&smallest.violation, smallest.transcript.happened());
         assert_eq!(violation.rule, found.rule, "{name}");
         assert!(
-            smallest.nodes <= 3 && happened.faults.len() <= 6,
+            smallest.nodes <= 4 && happened.faults.len() <= 6,
             "{name}: {}",
             smallest.story()
         );

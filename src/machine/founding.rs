@@ -1,4 +1,4 @@
-//! Founding and identity: how a cluster comes to be once, and how a node finds out that it lost its memory.
+//! Founding: how a cluster comes to be once, and what HELLO says and hears of who a node is.
 //!
 //! `rules.md` 1 and 2. A cluster is founded once, with all listed nodes up: each meets all others, writes the roster of
 //! their incarnations to its disk, and confirms it to all; a node that has all confirmations of the roster on its own
@@ -7,9 +7,12 @@
 //! * F1. Only confirmations of the one roster on this node's disk count, and a confirmation is durable before it is told.
 //! * F2. *Founded* is never dropped; no node votes before it.
 //! * F3. A roster once replaced is taken again only at a founded node's word.
-//! * F4. A node whose remembered start is not among its own has lost its memory, and does not vote.
+//!
+//! Not here: whether this node's own memory is whole (`memory`), what it remembers of others (`remembered`).
 
-use crate::paxos::{Incarnation, NodeId, Start};
+use super::memory::{Memory, Verdict};
+use super::remembered::Remembered;
+use crate::paxos::{Ballot, Incarnation, Life, Membership, Message, NodeId, Slot, Start};
 use crate::wire::hello::{Base, HelloKind, NodeHello, cluster_id};
 use crate::wire::message::ErrorCode;
 use crate::wire::{Hello, Record, RosterEntry, hello};
@@ -42,34 +45,28 @@ pub(super) struct Founding {
     abandoned: BTreeSet<u64>,
     confirmed: BTreeSet<NodeId>,
     founded_record: Option<u64>,
-    peers: BTreeMap<NodeId, Remembered>,
-    lost: Option<String>,
-    /// F4: the record that says that a peer remembers a start of this node which is none of its own.
-    strange_start: Option<Record>,
+    peers: Remembered,
+    memory: Memory,
+    /// The roster of the founded cluster that this directory was not part of, or has forgotten.
+    foreign_roster: Vec<RosterEntry>,
+    /// What each peer that was met in this process can do.
+    features: BTreeMap<NodeId, u64>,
+    /// F4: the record that says that this directory is not the one that voted, until a new life is taken.
+    mark_of_loss: Option<Record>,
+    /// The newest life that this node took, if it lost its memory before; durable or on its way to the disk.
+    life: Option<Incarnation>,
     synced: u64,
-}
-
-/// The newest life and start of a peer that this node met, and the record that keeps it.
-#[derive(Clone, Copy, Debug)]
-struct Remembered {
-    incarnation: Incarnation,
-    start: Start,
-    record: u64,
-}
-
-impl Remembered {
-    /// Whether `peer` tells of a newer life or start. One directory counts its starts up: who comes with as low a count
-    /// and another token is an old copy, and what it lacks stays remembered.
-    fn is_older_than(&self, peer: &NodeHello) -> bool {
-        self.incarnation != peer.incarnation || self.start.counter < peer.start.counter
-    }
 }
 
 /// Records that a step of founding wants written, in order; the caller numbers them.
 pub(super) type Records = Vec<Record>;
 
 impl Founding {
-    pub(super) fn new(identity: Identity, listed: BTreeSet<NodeId>) -> Founding {
+    /// Before anything is recovered. `seed` is the machine's.
+    pub(super) fn new(identity: Identity, members: &Membership, seed: u64) -> Founding {
+        let listed = members.voters().iter().copied().collect();
+        // A node may be started with one seed again, and a token is drawn once.
+        let memory = Memory::new(members.witnesses(), seed ^ identity.start.token.rotate_left(32));
         Founding {
             identity,
             listed,
@@ -79,9 +76,12 @@ impl Founding {
             abandoned: BTreeSet::new(),
             confirmed: BTreeSet::new(),
             founded_record: None,
-            peers: BTreeMap::new(),
-            lost: None,
-            strange_start: None,
+            peers: Remembered::default(),
+            memory,
+            foreign_roster: Vec::new(),
+            features: BTreeMap::new(),
+            mark_of_loss: None,
+            life: None,
             synced: 0,
         }
     }
@@ -91,46 +91,47 @@ impl Founding {
         match record {
             Record::Roster(roster) => self.replace_roster(roster),
             Record::Founded => self.founded_record = Some(0),
-            Record::Peer { node, start, .. } if node == self.identity.node => {
-                self.strange_start = Some(record);
-                self.lose_memory(format!(
-                    "an earlier start of it was told that a peer remembers start {start}, which is not in its data \
-                     directory: this is an old copy, or two processes run on copies of one"
-                ));
+            Record::Peer { node, .. } if node == self.identity.node => {
+                self.mark_of_loss = Some(record);
+                let reason = "an earlier start of it found out that this data directory is not the one that voted";
+                self.memory.lose(reason.into(), 0);
             }
             Record::Peer {
                 node,
                 incarnation,
                 start,
-            } => {
-                self.peers.insert(
-                    node,
-                    Remembered {
-                        incarnation,
-                        start,
-                        record: 0,
-                    },
-                );
+            } => self.peers.recover(node, Life { incarnation, start }),
+            Record::Life(incarnation) => {
+                self.identity.incarnation = incarnation;
+                self.memory.recover_life();
+                (self.life, self.mark_of_loss) = (Some(incarnation), None);
             }
             _ => {}
         }
     }
 
     /// All that must stand anew in the log before the records that brought it are taken away.
-    pub(super) fn carried(&self) -> Records {
+    /// `has_recovered`: so is the record that the present life has recovered.
+    pub(super) fn carried(&self, has_recovered: bool) -> Records {
         let mut records = Records::new();
+        records.extend(self.life.map(Record::Life));
+        if has_recovered && self.life == Some(self.identity.incarnation) {
+            records.push(Record::Recovered);
+        }
         if !self.roster.is_empty() {
             records.push(Record::Roster(self.roster.clone()));
         }
         if self.founded_record.is_some() {
             records.push(Record::Founded);
         }
-        records.extend(self.peers.iter().map(|(node, peer)| Record::Peer {
-            node: *node,
-            incarnation: peer.incarnation,
-            start: peer.start,
+        let peers = self.peers.lives().into_iter();
+        records.extend(peers.map(|(node, life)| Record::Peer {
+            node,
+            incarnation: life.incarnation,
+            start: life.start,
         }));
-        records.extend(self.strange_start.clone());
+        // Behind the life that lost its memory again.
+        records.extend(self.mark_of_loss.clone());
         records
     }
 
@@ -144,9 +145,29 @@ impl Founding {
         self.founded_record.is_some_and(|record| record <= self.synced)
     }
 
-    /// Why this node must not vote, if it lost its memory.
-    pub(super) fn lost(&self) -> Option<&str> {
-        self.lost.as_deref()
+    /// This node's own memory.
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Whether nothing may be sent to peers before the next sync (see [`Memory::is_silent`]).
+    pub(super) fn is_silent(&self) -> bool {
+        self.memory.is_silent(self.synced)
+    }
+
+    /// Drawn anew for each recovery.
+    pub(super) fn nonce(&mut self) -> u64 {
+        self.memory.nonce()
+    }
+
+    /// Whether a message may go to a peer: what it does not know ends its connection; and see [`Memory::is_silent`].
+    pub(super) fn may_send(&self, peer: NodeId, message: &Message) -> bool {
+        let needed = match message {
+            Message::Recover { .. } | Message::RecoverAnswer(_) | Message::Forgotten { .. } => hello::FEATURE_RECOVERY,
+            _ => 0,
+        };
+        let has = self.features.get(&peer).copied().unwrap_or_default();
+        has & needed == needed && !self.is_silent()
     }
 
     /// The cluster's id, once a roster is held; else 0.
@@ -187,29 +208,26 @@ impl Founding {
 
     /// Peers whose present life became durable here by record `up_to`, and was not told yet.
     pub(super) fn newly_known(&mut self, up_to: u64) -> Vec<(NodeId, Incarnation)> {
-        let mut known = Vec::new();
-        for (node, peer) in &mut self.peers {
-            if peer.record != 0 && peer.record <= up_to {
-                peer.record = 0;
-                known.push((*node, peer.incarnation));
-            }
-        }
-        known
+        self.peers.newly_durable(up_to)
     }
 
-    /// Every peer remembered from the disk.
-    pub(super) fn remembered(&self) -> Vec<(NodeId, Incarnation)> {
-        self.peers
-            .iter()
-            .map(|(node, peer)| (*node, peer.incarnation))
-            .collect()
+    /// What this node remembers of every peer that it met.
+    pub(super) fn lives(&self) -> Vec<(NodeId, Life)> {
+        self.peers.lives()
+    }
+
+    /// A new life, the moment that it is durable: this node goes by it from now on.
+    pub(super) fn begin_life(&mut self) -> Option<Incarnation> {
+        let incarnation = self.memory.begun(self.synced)?;
+        self.identity.incarnation = incarnation;
+        Some(incarnation)
     }
 
     /// This node's own HELLO, to a peer or (`None`) to a client.
     pub(super) fn hello_to(&self, peer: Option<NodeId>) -> Hello {
         let remembered = peer
-            .and_then(|node| self.peers.get(&node))
-            .map(|peer| (peer.incarnation, peer.start));
+            .and_then(|node| self.peers.of(node))
+            .map(|life| (life.incarnation, life.start));
         let (founded, roster) = self.told().unwrap_or_default();
         Hello {
             version_min: hello::PROTOCOL_VERSION_MIN,
@@ -276,13 +294,13 @@ impl Founding {
             .iter()
             .find(|entry| entry.node == peer.node)
             .map(|entry| entry.incarnation);
-        let known = self.peers.get(&peer.node).map(|known| known.incarnation).max(in_roster);
+        let known = self.peers.of(peer.node).map(|known| known.incarnation).max(in_roster);
         match known {
             // A newer generation is a node that lost its memory and says so; the same one with another token is not.
             Some(known) if peer.incarnation != known && peer.incarnation.generation <= known.generation => {
                 let words = format!(
                     "n{} comes with incarnation {}, remembered is {known}: its data directory was lost or replaced, \
-                     and it must not vote under this id",
+                     and it must not vote before it has recovered",
                     peer.node.0, peer.incarnation
                 );
                 Err((ErrorCode::WrongIncarnation, words))
@@ -292,15 +310,21 @@ impl Founding {
     }
 
     fn check_unfounded(&self, hello: &Hello, peer: &NodeHello) -> Result<(), (ErrorCode, String)> {
+        let refuse = |words| Err((ErrorCode::WrongRoster, words));
         if peer.founded {
             let mine = peer.roster.iter().find(|entry| entry.node == self.identity.node);
-            return match mine {
-                Some(_) => Ok(()), // adopted, or shows that this node lost its memory
-                None => Err((
-                    ErrorCode::WrongRoster,
-                    format!("founded cluster {:016x} without this node", hello.cluster_id),
-                )),
-            };
+            if mine.is_none() {
+                let words = format!("founded cluster {:016x} without this node", hello.cluster_id);
+                return refuse(words);
+            }
+            let founders: Vec<NodeId> = peer.roster.iter().map(|entry| entry.node).collect();
+            if !founders.iter().eq(&self.listed) {
+                let (theirs, own) = (ids(&founders), ids(&self.listed));
+                return refuse(format!(
+                    "its cluster was founded with {theirs:?}, this node's --cluster lists {own:?}"
+                ));
+            }
+            return Ok(()); // adopted, or shows that this node lost its memory
         }
         if peer.listed.iter().copied().collect::<BTreeSet<_>>() != self.listed {
             let words = format!(
@@ -308,13 +332,10 @@ impl Founding {
                 ids(&peer.listed),
                 ids(&self.listed)
             );
-            return Err((ErrorCode::WrongRoster, words));
+            return refuse(words);
         }
         if peer.base != self.identity.base {
-            return Err((
-                ErrorCode::WrongRoster,
-                "its log begins elsewhere (restored from another backup?)".into(),
-            ));
+            return refuse("its log begins elsewhere (restored from another backup?)".into());
         }
         let with_it = self.roster_with(peer.node, peer.incarnation, peer.base);
         if with_it.is_some_and(|roster| {
@@ -330,22 +351,17 @@ impl Founding {
         Ok(())
     }
 
-    /// A peer's HELLO that passed [`Founding::check_hello`]. `written` is the number of the last record so far.
-    pub(super) fn on_hello(&mut self, from: NodeId, peer: &NodeHello, written: u64) -> Records {
-        let mut records: Records = self.check_own_memory(from, peer).into_iter().collect();
-        if self.peers.get(&from).is_none_or(|known| known.is_older_than(peer)) {
-            let record = written + records.len() as u64 + 1;
-            records.push(Record::Peer {
-                node: from,
-                incarnation: peer.incarnation,
-                start: peer.start,
-            });
-            let known = Remembered {
-                incarnation: peer.incarnation,
-                start: peer.start,
-                record,
-            };
-            self.peers.insert(from, known);
+    /// A peer's HELLO that passed [`Founding::check_hello`], on a connection that the peer dialled or answered (`dialled`).
+    /// `written` is the number of the last record so far.
+    pub(super) fn on_hello(&mut self, from: NodeId, hello: &Hello, dialled: bool, written: u64) -> Records {
+        let HelloKind::Node(peer) = &hello.kind else {
+            return Records::new();
+        };
+        self.features.insert(from, hello.features);
+        let mut records: Records = self.check_own_memory(from, peer, written).into_iter().collect();
+        if dialled {
+            let (incarnation, start) = (peer.incarnation, peer.start);
+            self.peers.greet(from, Life { incarnation, start });
         }
         self.met.insert(from, (peer.incarnation, peer.base));
         if !peer.founded && self.founded_record.is_none() {
@@ -354,46 +370,146 @@ impl Founding {
         if !peer.roster.is_empty() {
             records.extend(self.on_roster(from, peer.founded, &peer.roster, written + records.len() as u64));
         }
+        records.extend(self.take_life(written + records.len() as u64));
         records
+    }
+
+    /// A frame of a peer behind its HELLO: what the HELLO said of it is remembered from now on.
+    pub(super) fn on_frame(&mut self, from: NodeId, written: u64) -> Option<(Record, Life)> {
+        self.peers.hear(from, written)
+    }
+
+    /// A peer whose memory is whole tells what it remembers of others.
+    pub(super) fn learn_lives(&mut self, lives: &[(NodeId, Life)], written: u64) -> Vec<(Record, Life, NodeId)> {
+        let mut learned = Vec::new();
+        for (node, life) in lives.iter().filter(|(node, _)| *node != self.identity.node) {
+            let record = self.peers.remember(*node, *life, written + learned.len() as u64);
+            learned.extend(record.map(|record| (record, *life, *node)));
+        }
+        learned
+    }
+
+    /// Whether `node` goes by `incarnation`, as far as this node remembers.
+    pub(super) fn goes_by(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        self.peers.of(node).is_some_and(|life| life.incarnation == incarnation)
     }
 
     /// What a peer remembers of this node must be of this node's own past (F4). That it is not is written down, as what is
     /// remembered of this node itself: the peer may remember this very start by the next one.
-    fn check_own_memory(&mut self, from: NodeId, peer: &NodeHello) -> Option<Record> {
-        let (incarnation, start) = peer.remembered?;
+    fn check_own_memory(&mut self, from: NodeId, peer: &NodeHello, written: u64) -> Option<Record> {
         let identity = &self.identity;
-        if incarnation != identity.incarnation {
-            // While nobody is founded a new directory makes a new roster, and nothing was promised yet.
-            if (peer.founded || self.founded_record.is_some())
-                && incarnation.generation >= identity.incarnation.generation
-            {
-                self.lose_memory(format!(
-                    "{from} remembers this node with incarnation {incarnation}, not {}: the data directory was lost or replaced",
-                    identity.incarnation
-                ));
-            }
-        } else if start != identity.start && !identity.past_starts.contains(&start) {
-            self.lose_memory(format!(
-                "{from} remembers start {start} of this node, which is not in its data directory: this is an old copy, \
-                 or two processes run on copies of one"
-            ));
-            self.strange_start = Some(Record::Peer {
-                node: self.identity.node,
-                incarnation,
-                start,
-            });
-            return self.strange_start.clone();
+        let own = identity.incarnation;
+        let in_roster = peer.roster.iter().find(|entry| entry.node == identity.node);
+        let in_roster = in_roster.map(|entry| (entry.incarnation, None));
+        let remembered = peer.remembered.map(|(incarnation, start)| (incarnation, Some(start)));
+        // While nobody is founded a new directory makes a new roster, and nothing was promised yet.
+        let (told, start) = remembered
+            .or(in_roster.filter(|_| peer.founded))
+            .filter(|_| peer.founded || self.founded_record.is_some())?;
+        if peer.founded && self.founded_record.is_none() {
+            self.foreign_roster.clone_from(&peer.roster);
         }
-        None
+        let is_own_start = start.is_none_or(|start| start == identity.start || identity.past_starts.contains(&start));
+        match self.memory.hear(from, told, is_own_start, own) {
+            Verdict::Fine => None,
+            Verdict::Superseded => {
+                self.memory.supersede(format!(
+                    "{from} knows a newer life of this node, {told}: another process runs under this id; stop one of the two"
+                ));
+                None
+            }
+            Verdict::Lost if told != own => {
+                self.memory.lose(
+                    format!(
+                        "{from} remembers this node with incarnation {told}, not {own}: the data directory was lost or replaced"
+                    ),
+                    0,
+                );
+                None
+            }
+            Verdict::Lost => {
+                let start = start.unwrap_or_default();
+                let reason = format!(
+                    "{from} remembers start {start} of this node, which is not in its data directory: this is an old copy, \
+                     or two processes run on copies of one"
+                );
+                self.memory.lose(reason, written + 1);
+                Some(self.mark_loss(start))
+            }
+        }
     }
 
-    fn lose_memory(&mut self, reason: String) {
-        self.lost.get_or_insert(reason);
+    fn mark_loss(&mut self, start: Start) -> Record {
+        let mark = Record::Peer {
+            node: self.identity.node,
+            incarnation: self.identity.incarnation,
+            start,
+        };
+        self.mark_of_loss = Some(mark.clone());
+        mark
+    }
+
+    /// A leader has counted a vote of this node that this node does not show (`rules.md` 2).
+    pub(super) fn on_forgotten(
+        &mut self,
+        from: NodeId,
+        incarnation: Incarnation,
+        (ballot, slot): (Ballot, Slot),
+        written: u64,
+    ) -> Records {
+        if incarnation != self.identity.incarnation || self.memory.lost().is_some() || !self.is_founded() {
+            return Records::new();
+        }
+        let reason =
+            format!("{from} saw it vote for slot {slot} at ballot {ballot}, which its data directory does not show");
+        self.memory.lose(reason, written + 1);
+        let mut records = vec![self.mark_loss(self.identity.start)];
+        records.extend(self.take_life(written + 1));
+        records
+    }
+
+    /// Votes of others name this generation of this node.
+    pub(super) fn on_own_generation(&mut self, generation: u32, written: u64) -> Records {
+        let own = self.identity.incarnation;
+        if generation <= own.generation {
+            return Records::new();
+        }
+        let reason = format!(
+            "votes of others name generation {generation} of this node, its own is {}",
+            own.generation
+        );
+        match self.memory.hear_generation(generation, own) {
+            Verdict::Fine => return Records::new(),
+            Verdict::Lost => self.memory.lose(reason, 0),
+            Verdict::Superseded => {
+                let advice = "another process runs under this id; stop one of the two";
+                self.memory.supersede(format!("{reason}: {advice}"));
+            }
+        }
+        self.take_life(written)
+    }
+
+    /// F7: once enough peers have said what they remember, the next generation, with all that a founded node holds.
+    pub(super) fn take_life(&mut self, written: u64) -> Records {
+        let Identity { incarnation, node, .. } = self.identity;
+        let is_founded = self.founded_record.is_some();
+        let roster = if is_founded { &self.roster } else { &self.foreign_roster };
+        let Some(life) = self.memory.next_life(incarnation, roster, node) else {
+            return Records::new();
+        };
+        let mut records = Records::new();
+        if !is_founded {
+            records = self.adopt_roster(self.foreign_roster.clone(), written);
+        }
+        records.push(Record::Life(life));
+        (self.life, self.mark_of_loss) = (Some(life), None);
+        self.memory.take(life, written + records.len() as u64);
+        records
     }
 
     /// The roster that a peer holds on its disk, and whether it knows the cluster as founded.
     pub(super) fn on_roster(&mut self, from: NodeId, founded: bool, roster: &[RosterEntry], written: u64) -> Records {
-        if self.founded_record.is_some() || self.lost.is_some() {
+        if self.founded_record.is_some() || self.memory.lost().is_some() {
             return Records::new();
         }
         if founded {
@@ -407,21 +523,28 @@ impl Founding {
 
     /// A founded node's word founds whom its roster names with the present incarnation.
     fn adopt(&mut self, from: NodeId, roster: &[RosterEntry], written: u64) -> Records {
-        let Some(own) = roster.iter().find(|entry| entry.node == self.identity.node) else {
+        let Some(named) = roster.iter().find(|entry| entry.node == self.identity.node) else {
             return Records::new();
         };
-        if own.incarnation != self.identity.incarnation {
-            self.lose_memory(format!(
-                "{from} knows the cluster as founded with incarnation {} of this node, not {}: the data directory was lost or replaced",
-                own.incarnation, self.identity.incarnation
-            ));
+        let (named, own) = (named.incarnation, self.identity.incarnation);
+        if named != own {
+            self.foreign_roster = roster.to_vec();
+            let reason = format!(
+                "{from} knows the cluster as founded with incarnation {named} of this node, not {own}: the data directory \
+                 was lost or replaced"
+            );
+            self.memory.lose(reason, 0);
             return Records::new();
         }
+        self.adopt_roster(roster.to_vec(), written)
+    }
+
+    fn adopt_roster(&mut self, roster: Vec<RosterEntry>, written: u64) -> Records {
         let mut records = Records::new();
         if self.roster != roster {
-            self.replace_roster(roster.to_vec());
+            self.replace_roster(roster.clone());
             self.roster_record = written + 1;
-            records.push(Record::Roster(roster.to_vec()));
+            records.push(Record::Roster(roster));
         }
         records.push(Record::Founded);
         self.founded_record = Some(written + records.len() as u64);

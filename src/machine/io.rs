@@ -26,6 +26,8 @@ pub enum Input {
         from: NodeId,
         /// What it said; always of the node kind.
         hello: Hello,
+        /// Whether the peer dialled: then what comes of it next comes behind this HELLO, of a process that has read ours.
+        dialled: bool,
     },
     /// A connection that this node dialled to `peer` is through its handshake: what is sent from now on may arrive.
     LinkUp {
@@ -189,7 +191,7 @@ pub enum Effect {
         /// Whether to begin anew.
         restart: bool,
     },
-    /// A peer is refused for good on its present links: close them and say why.
+    /// The links to a peer are closed, and it is told why; who may dial does so again.
     Refuse {
         /// Whom.
         peer: NodeId,
@@ -242,6 +244,11 @@ pub enum Note {
     SnapshotPutOff {
         /// So many bytes were expected.
         bytes: u64,
+    },
+    /// It needs peers that remember it to vote again.
+    WaitsForMemory {
+        /// In words: whom it has heard, how many it needs, and what an operator can do.
+        words: String,
     },
 }
 
@@ -341,8 +348,7 @@ impl Note {
     pub fn is_alarm(&self) -> bool {
         match self {
             Note::Paxos(note) => note.is_alarm(),
-            Note::LostMemory { .. } => true,
-            Note::SnapshotPutOff { .. } => true,
+            Note::LostMemory { .. } | Note::WaitsForMemory { .. } | Note::SnapshotPutOff { .. } => true,
             Note::Founded { .. } | Note::WaitsFor { .. } | Note::SnapshotTaken { .. } => false,
         }
     }
@@ -366,6 +372,7 @@ impl fmt::Display for Note {
                 )
             }
             Note::SnapshotPutOff { bytes } => write!(f, "snapshot put off: no room for its {bytes} bytes"),
+            Note::WaitsForMemory { words } => write!(f, "must not vote yet: {words}"),
         }
     }
 }

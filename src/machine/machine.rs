@@ -51,7 +51,10 @@ pub struct Machine {
     leader: Option<NodeId>,
     /// Whom this node waited for when it last said so.
     waits_for: Vec<NodeId>,
-    is_lost_told: bool,
+    /// Whether this node's memory was lost when last looked at.
+    pub(super) is_lost: bool,
+    /// Whose help a lost memory has had, and since when nobody was added.
+    pub(super) memory_waits: Option<(usize, Time)>,
     is_founded_told: bool,
     pub(super) sweep_at: Option<Time>,
     pub(super) started: Time,
@@ -78,6 +81,7 @@ impl Machine {
             backoff_base: settings.backoff_base,
             backoff_max: settings.backoff_max,
         };
+        let founding_members = membership.clone();
         let replica = Replica::new(Config {
             node: settings.node,
             membership,
@@ -101,7 +105,7 @@ impl Machine {
             debug: settings.debug.clone(),
         };
         let (relays, state) = (Relays::new(settings.start), State::under(settings.rules));
-        let founding = Founding::new(identity, settings.nodes.iter().copied().collect());
+        let founding = Founding::new(identity, &founding_members, settings.seed);
         Machine {
             settings,
             replica,
@@ -119,7 +123,8 @@ impl Machine {
             stance: Stance::Follower,
             leader: None,
             waits_for: Vec::new(),
-            is_lost_told: false,
+            is_lost: false,
+            memory_waits: None,
             is_founded_told: false,
             sweep_at: None,
             started: Time::ZERO,
@@ -137,6 +142,9 @@ impl Machine {
     pub fn recover(&mut self, record: Record) -> Result<(), String> {
         self.note_marks(&record);
         for part in records::parts(record) {
+            if let Record::Life(incarnation) = &part {
+                self.replica.begin_life(*incarnation);
+            }
             match records::as_write(part) {
                 Ok(write) => self.replica.recover(write),
                 Err(record) => self.founding.recover(record),
@@ -149,11 +157,14 @@ impl Machine {
     pub fn start(&mut self, now: Time, effects: &mut Vec<Effect>) {
         self.started = now;
         self.founding.synced(0);
-        for (node, incarnation) in self.founding.remembered() {
-            self.replica.know(node, incarnation);
+        for (node, life) in self.founding.lives() {
+            self.replica.know(node, life.incarnation);
         }
         self.replica.start(now);
         self.replica.note_digest(self.state.applied(), self.state.digest());
+        if self.replica.must_recover() && self.founding.memory().lost().is_none() {
+            self.replica.recover_memory(now, self.founding.nonce(), &mut self.out);
+        }
         let records = self.founding.start(self.out.written());
         self.append(records, effects);
         self.note_start(effects);
@@ -166,22 +177,27 @@ impl Machine {
             return;
         }
         match input {
-            Input::Hello { from, hello } => self.on_hello(from, &hello, effects),
+            Input::Hello { from, hello, dialled } => self.on_hello(from, &hello, dialled, effects),
             Input::LinkUp { peer } => self.on_link_up(now, peer, effects),
             Input::LinkDown { peer } => self.on_link_down(peer, effects),
             Input::Died { peer } => self.replica.on_died(now, peer, &mut self.out),
-            Input::Paxos { from, message } => self.replica.on_message(now, from, message, &mut self.out),
+            Input::Paxos { from, message } => self.on_paxos(now, from, message, effects),
             Input::Roster { from, founded, roster } => {
+                self.on_frame(from, effects);
                 let records = self.founding.on_roster(from, founded, &roster, self.out.written());
                 self.append(records, effects);
             }
             Input::Forward { from, relay, request } => {
+                self.on_frame(from, effects);
                 self.on_request(now, Origin::Peer { node: from, relay }, request, effects);
             }
-            Input::ForwardReply { from, relay, reply } => self.on_forward_reply(from, relay, reply, effects),
+            Input::ForwardReply { from, relay, reply } => {
+                self.on_frame(from, effects);
+                self.on_forward_reply(from, relay, reply, effects);
+            }
             Input::Client { id, request } => self.on_request(now, Origin::Client(id), request, effects),
             Input::Gathered => self.on_gathered(now, effects),
-            Input::Synced { up_to } => self.on_synced(up_to, effects),
+            Input::Synced { up_to } => self.on_synced(now, up_to, effects),
             Input::Deadline => self.on_deadline(now, effects),
             Input::ChosenRead { to, first, entries } => {
                 self.replica.send_chosen(to, first, entries, &mut self.out);
@@ -252,17 +268,17 @@ impl Machine {
         &self.replica
     }
 
-    fn on_hello(&mut self, from: NodeId, hello: &Hello, effects: &mut Vec<Effect>) {
+    fn on_hello(&mut self, from: NodeId, hello: &Hello, dialled: bool, effects: &mut Vec<Effect>) {
         let HelloKind::Node(peer) = &hello.kind else { return };
         self.addresses.insert(from, peer.advertise.clone());
-        let records = self.founding.on_hello(from, peer, self.out.written());
+        let records = self.founding.on_hello(from, hello, dialled, self.out.written());
         self.append(records, effects);
     }
 
     fn on_link_up(&mut self, now: Time, peer: NodeId, effects: &mut Vec<Effect>) {
         self.links_up.insert(peer);
         // What HELLO said may be older than what is on disk by now.
-        if let Some((founded, roster)) = self.founding.told() {
+        if let Some((founded, roster)) = self.founding.told().filter(|_| !self.founding.is_silent()) {
             effects.push(Effect::SendRoster {
                 to: peer,
                 founded,
@@ -277,9 +293,10 @@ impl Machine {
         self.lose_relays(|to| to == peer, effects);
     }
 
-    fn on_synced(&mut self, up_to: u64, effects: &mut Vec<Effect>) {
+    fn on_synced(&mut self, now: Time, up_to: u64, effects: &mut Vec<Effect>) {
         self.out.note_synced(up_to);
         let has_news = self.founding.synced(up_to);
+        self.begin_life(now, effects);
         for (node, incarnation) in self.founding.newly_known(up_to) {
             self.replica.know(node, incarnation);
         }
@@ -511,8 +528,7 @@ impl Machine {
 
     /// What follows from any step: durable claims leave, chosen entries are applied, clients are answered.
     fn after_step(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        self.replica
-            .set_may_vote(self.founding.is_founded() && self.founding.lost().is_none());
+        self.heed_memory(now, effects);
         self.replica.release(now, &mut self.out);
         self.drain(effects);
         if !self.settings.rules.expire_by_log_time {
@@ -529,6 +545,7 @@ impl Machine {
         }
         self.answer_reads(now, effects);
         self.tell_founding(effects);
+        self.tell_memory(now, effects);
         self.continue_shutdown(now, effects);
         self.drain(effects);
         self.replica.check();
@@ -709,10 +726,6 @@ impl Machine {
                 effects.push(Effect::Note(Note::WaitsFor { nodes: waits_for }));
             }
         }
-        if let Some(reason) = self.founding.lost().filter(|_| !self.is_lost_told) {
-            effects.push(Effect::Note(Note::LostMemory { reason: reason.into() }));
-            self.is_lost_told = true;
-        }
     }
 
     fn continue_shutdown(&mut self, now: Time, effects: &mut Vec<Effect>) {
@@ -742,14 +755,19 @@ impl Machine {
     }
 
     pub(super) fn drain(&mut self, effects: &mut Vec<Effect>) {
-        effects.extend(self.out.drain().map(|output| match output {
+        let (founding, bytes_max) = (&self.founding, self.settings.part_bytes);
+        let is_sent = |output: &Output| match output {
+            Output::Send { to, message } => founding.may_send(*to, message),
+            _ => true,
+        };
+        effects.extend(self.out.drain().filter(is_sent).map(|output| match output {
             Output::Write(write) => Effect::Append(records::as_record(write)),
             Output::Send { to, message } => Effect::Send { to, message },
             Output::ReadChosen { to, first, last } => Effect::ReadChosen {
                 to,
                 first,
                 last,
-                bytes_max: self.settings.part_bytes,
+                bytes_max,
             },
             Output::Reread { restart } => Effect::Reread { restart },
             Output::Note(note) => Effect::Note(Note::Paxos(note)),

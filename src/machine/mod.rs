@@ -18,8 +18,11 @@ mod founding;
 pub mod io;
 #[expect(clippy::module_inception, reason = "the machine itself, beside what it is made of")]
 mod machine;
+mod memory;
 mod reads;
 mod records;
+mod recovering;
+mod remembered;
 mod requests;
 mod shutdown;
 pub mod snapshot;

@@ -11,6 +11,8 @@ pub(super) fn as_record(write: Write) -> Record {
         Write::Accepted { slot, ballot, entry } => Record::Accepted { slot, ballot, entry },
         Write::Learned { slot, entry } => Record::Learned { slot, entry },
         Write::ChosenUpto(slot) => Record::ChosenUpto(slot),
+        Write::Copied { slot, ballot, entry } => Record::Copied { slot, ballot, entry },
+        Write::Recovered => Record::Recovered,
     }
 }
 
@@ -22,8 +24,11 @@ pub(super) fn as_write(record: Record) -> Result<Write, Record> {
         Record::Accepted { slot, ballot, entry } => Ok(Write::Accepted { slot, ballot, entry }),
         Record::Learned { slot, entry } => Ok(Write::Learned { slot, entry }),
         Record::ChosenUpto(slot) => Ok(Write::ChosenUpto(slot)),
+        Record::Copied { slot, ballot, entry } => Ok(Write::Copied { slot, ballot, entry }),
+        Record::Recovered => Ok(Write::Recovered),
         Record::Roster(_)
         | Record::Founded
+        | Record::Life(_)
         | Record::Peer { .. }
         | Record::Checkpoint { .. }
         | Record::Installed { .. } => Err(record),

@@ -114,7 +114,7 @@ impl Machine {
             used,
             chosen_upto,
         } = carried;
-        let mut records = self.founding.carried();
+        let mut records = self.founding.carried(self.replica.has_recovered());
         // Last: what stands before it in its unit is durable when it is.
         records.push(Record::Checkpoint {
             segment,

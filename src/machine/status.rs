@@ -160,8 +160,8 @@ impl Machine {
     }
 
     fn voter_reason(&self) -> String {
-        if let Some(reason) = self.founding.lost() {
-            format!("lost its memory: {reason}")
+        if self.founding.memory().lost().is_some() {
+            self.memory_words()
         } else if !self.founding.is_founded() {
             "the cluster is not founded yet".into()
         } else if self.replica.digests().is_diverged() {
@@ -169,7 +169,7 @@ impl Machine {
         } else if self.replica.acceptor().is_none() {
             "its acceptor is failed (fault injection)".into()
         } else {
-            "founded, and remembers its promises".into()
+            self.memory_words()
         }
     }
 }

@@ -361,6 +361,10 @@ fn entry_bytes(input: &Input) -> usize {
         Input::Paxos { message, .. } => match message {
             Message::Accept { entry, .. } => entry.body.len() + RECORD_HEAD_BYTES,
             Message::Chosen { entries, .. } => entries.iter().map(|entry| entry.body.len() + RECORD_HEAD_BYTES).sum(),
+            Message::RecoverAnswer(answer) => {
+                let shown = answer.promise.accepted.iter();
+                shown.map(|shown| shown.entry.body.len() + RECORD_HEAD_BYTES).sum()
+            }
             _ => 0,
         },
         _ => 0,

@@ -35,6 +35,8 @@ pub struct Vote {
     pub ballot: Ballot,
     /// What.
     pub entry: Entry,
+    /// A peer accepted it, and this node only holds a copy, since it lost its memory: shown like a vote, and none.
+    pub is_copy: bool,
 }
 
 /// A refusal: a higher ballot is promised. Nothing has changed.
@@ -128,13 +130,15 @@ impl Acceptor {
                     vote.entry == *entry,
                     "A4: two entries for slot {slot} at ballot {ballot}"
                 );
-                return Ok(Change::Known);
+                if !vote.is_copy {
+                    return Ok(Change::Known);
+                }
             }
         }
         self.promised = ballot;
         self.log_time = self.log_time.max(entry.stamp);
-        let entry = entry.clone();
-        self.hold(slot, Vote { ballot, entry });
+        let (entry, is_copy) = (entry.clone(), false);
+        self.hold(slot, Vote { ballot, entry, is_copy });
         Ok(Change::New)
     }
 
@@ -177,7 +181,21 @@ impl Acceptor {
     pub fn recover_accepted(&mut self, slot: Slot, ballot: Ballot, entry: Entry) {
         self.promised = self.promised.max(ballot);
         self.log_time = self.log_time.max(entry.stamp);
-        self.hold(slot, Vote { ballot, entry });
+        let is_copy = false;
+        self.hold(slot, Vote { ballot, entry, is_copy });
+    }
+
+    /// Holds a copy of what a peer accepted, so that promises show it (`rules.md` 3); also back from the disk. False if this
+    /// node holds an acceptance of the slot at that ballot or a higher one.
+    pub fn copy(&mut self, slot: Slot, ballot: Ballot, entry: &Entry) -> bool {
+        if self.accepted.get(&slot).is_some_and(|vote| vote.ballot >= ballot) {
+            return false;
+        }
+        self.promised = self.promised.max(ballot); // A2
+        self.log_time = self.log_time.max(entry.stamp);
+        let (entry, is_copy) = (entry.clone(), true);
+        self.hold(slot, Vote { ballot, entry, is_copy });
+        true
     }
 
     fn hold(&mut self, slot: Slot, vote: Vote) {
@@ -248,6 +266,22 @@ mod tests {
             acceptor.slots_at(|at| at == ballot(1, 1), Slot(9)).is_empty(),
             "a watermark of ballot 1.1 proves nothing here"
         );
+        acceptor.check();
+    }
+
+    #[test]
+    fn a_copy_is_shown_and_becomes_a_vote_only_by_an_accept_of_its_own() {
+        let mut acceptor = Acceptor::default();
+        assert!(acceptor.copy(Slot(1), ballot(2, 2), &entry(b"a")));
+        assert!(!acceptor.copy(Slot(1), ballot(1, 1), &entry(b"b")), "an older ballot's");
+        assert_eq!(
+            (acceptor.promised(), acceptor.votes_from(Slot(1)).count()),
+            (ballot(2, 2), 1)
+        );
+        assert!(acceptor.accept(ballot(1, 1), Slot(1), &entry(b"b")).is_err());
+        assert_eq!(acceptor.accept(ballot(2, 2), Slot(1), &entry(b"a")), Ok(Change::New));
+        assert_eq!(acceptor.accept(ballot(2, 2), Slot(1), &entry(b"a")), Ok(Change::Known));
+        assert!(!acceptor.copy(Slot(1), ballot(2, 2), &entry(b"a")), "a vote stays one");
         acceptor.check();
     }
 

@@ -1,7 +1,7 @@
 //! Who a node is on disk: incarnations and starts, and whose votes therefore count (`rules.md` 2).
 
 use super::{Ballot, NodeId, Slot};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -22,6 +22,15 @@ pub struct Start {
     pub counter: u64,
     /// Random, so that a copy of the directory that starts beside the original is told from it.
     pub token: u64,
+}
+
+/// What a peer is remembered by: its newest life, and the newest start in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Life {
+    /// The life.
+    pub incarnation: Incarnation,
+    /// The start.
+    pub start: Start,
 }
 
 /// What every vote carries: whose memory speaks, and the newest generation that it knows of each node.
@@ -48,14 +57,17 @@ impl fmt::Display for Start {
 /// Which lives of which nodes this node knows, and therefore whose votes count (`rules.md` 2).
 ///
 /// Invariants:
-/// * V1. A vote counts only if its voter's incarnation is durable here, and no voter names a newer one.
+/// * V1. A vote counts only if its voter's incarnation, and the start that was met last, are durable here, and no voter
+///   names a newer incarnation.
 /// * V2. A voter that shows less than it voted for has lost its memory: no vote of that incarnation counts again.
 #[derive(Clone, Debug)]
 pub struct Lives {
     own: Voter,
     known: BTreeMap<NodeId, Incarnation>,
     newest: BTreeMap<NodeId, u32>,
-    /// V2: the highest vote that this node, leading, saw of each voter: at which ballot, up to which slot.
+    /// V1: of these something newer is on its way to the disk.
+    unproven: BTreeSet<NodeId>,
+    /// V2: the highest vote that this node, leading, saw of each voter's present life: at which ballot, up to which slot.
     highest_votes: BTreeMap<NodeId, (Ballot, Slot)>,
     forgetful: BTreeMap<NodeId, Incarnation>,
 }
@@ -73,6 +85,7 @@ impl Lives {
             },
             known,
             newest,
+            unproven: BTreeSet::new(),
             highest_votes: BTreeMap::new(),
             forgetful: BTreeMap::new(),
         }
@@ -83,14 +96,42 @@ impl Lives {
         self.own.clone()
     }
 
+    /// This node's own incarnation.
+    pub fn own(&self) -> Incarnation {
+        self.own.incarnation
+    }
+
+    /// This node begins a new life: from now on its votes carry `incarnation`, durable here.
+    pub fn begin(&mut self, node: NodeId, incarnation: Incarnation) {
+        self.own.incarnation = incarnation;
+        self.know(node, incarnation);
+    }
+
     /// Notes an incarnation that is durable here. True if votes of an older one must be forgotten.
     pub fn know(&mut self, node: NodeId, incarnation: Incarnation) -> bool {
         let newer = self
             .known
             .insert(node, incarnation)
             .is_some_and(|old| old != incarnation);
+        if newer {
+            // What the life before it voted is nothing that this one must show.
+            self.highest_votes.remove(&node);
+        }
+        self.unproven.remove(&node);
         self.raise(node, incarnation.generation);
         newer
+    }
+
+    /// A life or start of `node` is on its way to the disk: until [`Lives::know`] no vote of it counts, and votes of this
+    /// node tell of it at once. True if votes of an older life must be forgotten.
+    pub fn expect(&mut self, node: NodeId, generation: u32) -> bool {
+        self.unproven.insert(node);
+        self.raise(node, generation)
+    }
+
+    /// The newest generation of `node` that was told of.
+    pub fn newest(&self, node: NodeId) -> u32 {
+        self.newest.get(&node).copied().unwrap_or_default()
     }
 
     /// Whether a vote of `from` counts. Names in `outdated` the nodes of whose newer lives the vote told: what they
@@ -105,6 +146,7 @@ impl Lives {
             }
         }
         self.known.get(&from) == Some(&voter.incarnation)
+            && !self.unproven.contains(&from)
             && self.forgetful.get(&from) != Some(&voter.incarnation)
             && self
                 .newest
@@ -123,11 +165,11 @@ impl Lives {
         self.highest_votes.get(&node).copied()
     }
 
-    /// V2: `node` showed less than it voted for.
-    pub fn note_forgetful(&mut self, node: NodeId) {
-        if let Some(incarnation) = self.known.get(&node) {
-            self.forgetful.insert(node, *incarnation);
-        }
+    /// V2: `node` showed less than it voted for. The life that did.
+    pub fn note_forgetful(&mut self, node: NodeId) -> Option<Incarnation> {
+        let incarnation = *self.known.get(&node)?;
+        self.forgetful.insert(node, incarnation);
+        Some(incarnation)
     }
 
     fn raise(&mut self, node: NodeId, generation: u32) -> bool {
@@ -176,5 +218,26 @@ mod tests {
         assert!(!lives.counts(b, &vote(life(1, 20), &[]), &mut outdated));
         assert!(lives.know(b, life(2, 22)), "its old votes are to be forgotten");
         assert!(lives.counts(b, &vote(life(2, 22), &[]), &mut outdated));
+        // Its next start is met: until that is on disk here, its votes prove nothing.
+        assert!(!lives.expect(b, 2), "no newer life");
+        assert!(!lives.counts(b, &vote(life(2, 22), &[]), &mut outdated));
+        assert!(!lives.know(b, life(2, 22)));
+        assert!(lives.counts(b, &vote(life(2, 22), &[]), &mut outdated));
+        // A third life is met, and this node's own votes say so before it is on disk.
+        assert!(lives.expect(b, 3));
+        assert!(lives.voter().generations.contains(&(b, 3)));
+        assert!(!lives.counts(b, &vote(life(2, 22), &[]), &mut outdated));
+    }
+
+    #[test]
+    fn what_a_forgotten_life_voted_is_nothing_that_the_next_must_show() {
+        let (a, b) = (NodeId(1), NodeId(2));
+        let life = |generation| Incarnation { generation, token: 7 };
+        let mut lives = Lives::new(a, life(1));
+        lives.know(b, life(1));
+        lives.note_vote(b, Ballot { round: 3, node: a }, Slot(9));
+        assert_eq!(lives.note_forgetful(b), Some(life(1)));
+        lives.know(b, life(2));
+        assert_eq!(lives.highest_vote(b), None);
     }
 }

@@ -68,6 +68,12 @@ impl Membership {
         }
     }
 
+    /// How many peers a node that lost its memory must hear: so many that they meet every quorum in another node than
+    /// itself. Of an odd number of members that is a quorum of its peers.
+    pub fn witnesses(&self) -> usize {
+        self.voters.len() + 1 - self.quorum(Slot::ZERO)
+    }
+
     /// Whether `votes` hold a quorum for `slot`. More votes than needed still are a quorum.
     pub fn is_quorum(&self, slot: Slot, votes: VoterSet) -> bool {
         self.suffice(slot, votes.len())
@@ -155,6 +161,17 @@ mod tests {
                 membership.is_quorum(Slot(1), votes),
                 "more votes than needed still are a quorum"
             );
+        }
+    }
+
+    #[test]
+    fn witnesses_meet_every_quorum_beside_the_node_that_forgot() {
+        for members in 1..=9_usize {
+            let membership = Membership::founding((1..=members as u16).map(NodeId));
+            let (quorum, witnesses) = (membership.quorum(Slot(1)), membership.witnesses());
+            // Of `members - 1` peers, the rest of a quorum and the witnesses share one; and so do two sets of witnesses.
+            assert!(quorum - 1 + witnesses > members - 1, "{members} members");
+            assert!(2 * witnesses > members - 1, "{members} members");
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! One [`Display`](std::fmt::Display) of these serves scripts, the ring of protocol events, logs and `protocol.md`.
 
-use super::{Ballot, Entry, LogTime, Slot, Voter};
+use super::{Ballot, Entry, Incarnation, Life, LogTime, NodeId, Slot, Voter};
 use std::fmt;
 
 /// A message between two nodes of one cluster.
@@ -97,6 +97,30 @@ pub enum Message {
         /// The ballot that its sender leads at and is about to leave.
         ballot: Ballot,
     },
+    /// A node that lost its memory asks what it may have promised and accepted (`rules.md` 3). Leaves after the sync of the
+    /// incarnation that it names.
+    Recover {
+        /// The life under which it recovers.
+        incarnation: Incarnation,
+        /// Drawn for this recovery; the answer echoes it.
+        nonce: u64,
+        /// Counts the tries, so that parts of two answers are not mixed.
+        attempt: u32,
+        /// First slot that the asker does not know as chosen.
+        from_slot: Slot,
+    },
+    /// Answers a RECOVER, in one or more parts. Leaves after the sync of the asker's incarnation, and of what it shows.
+    RecoverAnswer(RecoverAnswer),
+    /// Tells a voter that it does not show what it voted for: it lost its memory and does not know it (`rules.md` 2). Leaves
+    /// before the sync.
+    Forgotten {
+        /// The life that voted.
+        incarnation: Incarnation,
+        /// At which ballot.
+        ballot: Ballot,
+        /// For which slot.
+        slot: Slot,
+    },
 }
 
 /// One part of one promise: one moment of one acceptor (`rules.md` 5).
@@ -120,6 +144,19 @@ pub struct Promise {
     pub voter: Voter,
     /// What is accepted above `chosen_upto` in `first..=last`, in slot order.
     pub accepted: Vec<AcceptedEntry>,
+}
+
+/// See [`Message::RecoverAnswer`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoverAnswer {
+    /// Echo.
+    pub nonce: u64,
+    /// The highest ballot that the peer knows of.
+    pub highest: Ballot,
+    /// The newest life and start of each node that the peer has on its disk, in node order.
+    pub lives: Vec<(NodeId, Life)>,
+    /// One part of what a PROMISE would say; its ballot is the highest that the peer has promised.
+    pub promise: Promise,
 }
 
 /// An entry that an acceptor reports in a promise.
@@ -195,6 +232,9 @@ impl Message {
             Message::Fetch { .. } => "FETCH",
             Message::Chosen { .. } => "CHOSEN",
             Message::HandOver { .. } => "HAND_OVER",
+            Message::Recover { .. } => "RECOVER",
+            Message::RecoverAnswer(_) => "RECOVER_ANSWER",
+            Message::Forgotten { .. } => "FORGOTTEN",
         }
     }
 
@@ -205,21 +245,24 @@ impl Message {
             | Message::Accept { ballot, .. }
             | Message::Accepted { ballot, .. }
             | Message::Nack { ballot, .. }
-            | Message::HandOver { ballot } => Some(*ballot),
+            | Message::HandOver { ballot }
+            | Message::Forgotten { ballot, .. } => Some(*ballot),
+            Message::RecoverAnswer(answer) => Some(answer.promise.ballot),
             Message::Promise(promise) => Some(promise.ballot),
             Message::Heartbeat(heartbeat) => Some(heartbeat.ballot),
             Message::HeartbeatAck(ack) => Some(ack.ballot),
             Message::PreVote { highest, .. } | Message::PreVoteAnswer { highest, .. } => Some(*highest),
-            Message::Fetch { .. } | Message::Chosen { .. } => None,
+            Message::Fetch { .. } | Message::Chosen { .. } | Message::Recover { .. } => None,
         }
     }
 
     /// The (first) slot that the message speaks of, if any.
     pub fn slot(&self) -> Option<Slot> {
         match self {
-            Message::Prepare { from_slot, .. } => Some(*from_slot),
+            Message::Prepare { from_slot, .. } | Message::Recover { from_slot, .. } => Some(*from_slot),
             Message::Promise(promise) => Some(promise.first),
-            Message::Accept { slot, .. } => Some(*slot),
+            Message::RecoverAnswer(answer) => Some(answer.promise.first),
+            Message::Accept { slot, .. } | Message::Forgotten { slot, .. } => Some(*slot),
             Message::Accepted { first, .. } | Message::Chosen { first, .. } => Some(*first),
             Message::Fetch { from, .. } => Some(*from),
             Message::Heartbeat(heartbeat) => Some(heartbeat.chosen_upto),
@@ -289,6 +332,17 @@ impl fmt::Display for Message {
                 write!(f, " first={first} entries={} chosen_upto={chosen_upto}", entries.len())
             }
             Message::HandOver { ballot } => write!(f, " ballot={ballot}"),
+            Message::Recover {
+                incarnation,
+                attempt,
+                from_slot,
+                ..
+            } => {
+                let generation = incarnation.generation;
+                write!(f, " generation={generation} attempt={attempt} from_slot={from_slot}")
+            }
+            Message::RecoverAnswer(answer) => write!(f, " {}", answer.promise),
+            Message::Forgotten { ballot, slot, .. } => write!(f, " ballot={ballot} slot={slot}"),
         }
     }
 }

@@ -7,7 +7,8 @@
 //! * [`ballot`]: names of rounds, slots and nodes. [`entry`]: what is agreed on. [`message`]: what nodes say.
 //! * [`membership`]: who the members are, and sets of distinct voters. [`identity`]: whose votes count.
 //! * [`digests`]: whether all nodes' states come from the same log, with the same effect.
-//! * [`acceptor`], [`proposer`], [`learner`]: the roles, safety only. [`election`], [`rounds`]: liveness and confirmation.
+//! * [`acceptor`], [`proposer`], [`learner`]: the roles, safety only. [`promises`]: what several acceptors show together.
+//! * [`election`], [`rounds`]: liveness and confirmation. [`recovery`]: a memory that was lost, and what peers show of it.
 //! * [`replica`]: all of them together, with time and durability. [`outbox`]: what it asks of the world.
 //!
 //! Not here: what an entry means ([`crate::kv`]), bytes ([`crate::wire`]), files, sockets, clocks.
@@ -24,6 +25,7 @@ pub mod message;
 pub mod outbox;
 pub mod promises;
 pub mod proposer;
+pub mod recovery;
 pub mod replica;
 pub mod rounds;
 #[cfg(test)]
@@ -32,7 +34,7 @@ pub(crate) mod testing;
 pub use ballot::{Ballot, NodeId, Slot};
 pub use digests::Health;
 pub use entry::{Entry, EntryKind, LogTime};
-pub use identity::{Incarnation, Start, Voter};
+pub use identity::{Incarnation, Life, Start, Voter};
 pub use membership::{Membership, VoterSet};
 pub use message::Message;
 pub use outbox::{Note, Outbox, Output, Write};

@@ -3,7 +3,7 @@
 //! Records are numbered from 1 in the order in which they are asked for; "your records up to N are on disk" is how
 //! durability comes back as an input (etcd-io/raft's asynchronous storage writes are the model).
 
-use super::{Ballot, Entry, Message, NodeId, Slot};
+use super::{Ballot, Entry, Incarnation, Message, NodeId, Slot};
 use std::fmt;
 use std::time::Duration;
 
@@ -32,6 +32,17 @@ pub enum Write {
     },
     /// All up to here is chosen, and the last record of each slot holds what was chosen.
     ChosenUpto(Slot),
+    /// What a peer has accepted, copied by a node that lost its memory: reported in promises, and no vote (`rules.md` 3).
+    Copied {
+        /// Where.
+        slot: Slot,
+        /// The highest ballot at which a peer accepted it.
+        ballot: Ballot,
+        /// What.
+        entry: Entry,
+    },
+    /// All that this node may have promised and forgotten is on its disk again: it votes from now on.
+    Recovered,
 }
 
 /// One thing asked of the world, in order.
@@ -154,6 +165,29 @@ pub enum Note {
     Diverged {
         /// The first slot at which that was seen.
         slot: Slot,
+    },
+    /// This node asks its peers what it may have promised and forgotten.
+    Recovers {
+        /// Under which life.
+        incarnation: Incarnation,
+        /// How many peers must answer.
+        needed: usize,
+    },
+    /// They have answered; what they know as chosen is still to be learned.
+    RecoveryLearns {
+        /// The highest promise among them.
+        promised: Ballot,
+        /// Entries copied that are not known as chosen.
+        copied: u64,
+        /// Up to here they know all as chosen.
+        chosen_upto: Slot,
+    },
+    /// This node votes again.
+    Recovered {
+        /// Under which life.
+        incarnation: Incarnation,
+        /// What its acceptor promises now.
+        promised: Ballot,
     },
     /// The acceptor failed (fault injection).
     AcceptorFailed,
@@ -305,6 +339,26 @@ impl fmt::Display for Note {
                 "DIVERGED at slot={slot}: a quorum has another state; serves, votes and leads no more: start it again, and \
                  if it diverges again, give it an empty data directory"
             ),
+            Note::Recovers { incarnation, needed } => {
+                write!(
+                    f,
+                    "recovers under incarnation {incarnation}, needs the answers of {needed} peers"
+                )
+            }
+            Note::RecoveryLearns {
+                promised,
+                copied,
+                chosen_upto,
+            } => write!(
+                f,
+                "recovers: promised={promised} copied={copied}, learns what is chosen up to {chosen_upto}"
+            ),
+            Note::Recovered { incarnation, promised } => {
+                write!(
+                    f,
+                    "recovered, votes again under incarnation {incarnation}, promised={promised}"
+                )
+            }
             Note::AcceptorFailed => write!(f, "acceptor failed"),
             Note::AcceptorRestarted { promised, accepted } => {
                 write!(f, "acceptor restarted, promised={promised} accepted={accepted}")

@@ -56,6 +56,11 @@ impl Rounds {
         self.confirm(rounds[members.quorum(Slot::ZERO) - 1]);
     }
 
+    /// Drops what a forgotten life of `node` confirmed.
+    pub fn forget(&mut self, node: NodeId) {
+        self.answered.remove(&node);
+    }
+
     fn confirm(&mut self, round: u64) {
         while let Some((number, begun)) = self.begun.front().copied() {
             if number > round {

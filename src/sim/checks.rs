@@ -9,6 +9,8 @@
 //!   cluster that is founded.
 //! * `promise`: nothing is accepted below a promise (P4), and a promise reports all that was accepted (P8, P9).
 //! * `ballots`: a ballot is used once.
+//! * `memory`: who lost its memory says nothing that counts before it has recovered; and votes of a forgotten life choose
+//!   nothing together with votes that know of a newer one.
 //! * `chosen`: what a node takes as chosen, is; a later ballot does not propose against it; watermarks are true.
 //! * `log time`: it does not run backwards along the log, but for entries that an older leader had stamped.
 //! * `digest`: every applied prefix is the same function of the chosen log.
@@ -35,9 +37,10 @@ use super::report::Violation;
 use super::words;
 use crate::kv::state::State;
 use crate::kv::{Command, Done};
-use crate::paxos::{Ballot, Entry, EntryKind, LogTime, NodeId, Slot};
+use crate::paxos::{Ballot, Entry, EntryKind, LogTime, NodeId, Slot, Start};
 use crate::wire::{Record, body};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 /// What a check says.
 pub(super) type Judged = Result<(), Violation>;
@@ -67,6 +70,8 @@ pub struct Checks {
     acknowledged: Acknowledged,
     /// Whether somebody's directory was lost, or rots: then a node may be called forgetful.
     pub has_lost_memory: bool,
+    /// Who lost its memory and has not recovered.
+    forgetful: BTreeSet<NodeId>,
     found: Option<Violation>,
     /// What a transcript should know, if there is one: whose it is, and what.
     news: Option<Vec<(Option<NodeId>, String)>>,
@@ -82,6 +87,14 @@ struct Books {
     founded: bool,
     /// Behind which slot the snapshot ends that it started from: what is chosen up to there its log need not hold.
     base: Slot,
+    /// Generation of the present life.
+    generation: u32,
+    /// The present life has not recovered.
+    recovers: bool,
+    /// The newest generation of each peer that it has on disk.
+    knows: Rc<BTreeMap<NodeId, u32>>,
+    /// The newest start of each peer that it has on disk.
+    starts: BTreeMap<NodeId, Start>,
     /// Handed to the disk, not synced.
     appended: Vec<Record>,
     /// Bytes handed to the disk in all lives, about.
@@ -99,12 +112,50 @@ struct SlotBooks {
     commands: Vec<Command>,
 }
 
-/// Who has accepted at a ballot, as a set of bits.
+/// Who has accepted at a ballot.
 #[derive(Debug)]
 struct Votes {
     ballot: Ballot,
     crc: u32,
-    voters: u32,
+    votes: Vec<Vote>,
+}
+
+/// One of them: which life of whom, and which lives of others it knew.
+#[derive(Debug)]
+struct Vote {
+    node: NodeId,
+    generation: u32,
+    knows: Rc<BTreeMap<NodeId, u32>>,
+}
+
+impl Vote {
+    /// Whether it knows that the life of `other` is over.
+    fn outdates(&self, other: &Vote) -> bool {
+        self.knows
+            .get(&other.node)
+            .is_some_and(|newest| *newest > other.generation)
+    }
+}
+
+impl Votes {
+    /// Whether so many voters are among these votes, none of a life that another of them knows to be over.
+    fn hold(&self, quorum: usize) -> bool {
+        let all = 1_u32 << self.votes.len();
+        self.votes.len() >= quorum && (self.agree(all - 1) || self.some_agree(all, quorum))
+    }
+
+    fn some_agree(&self, all: u32, quorum: usize) -> bool {
+        (1..all).any(|set| set.count_ones() as usize == quorum && self.agree(set))
+    }
+
+    fn agree(&self, set: u32) -> bool {
+        let members = || {
+            (0..self.votes.len())
+                .filter(move |place| set & 1 << place != 0)
+                .map(|place| &self.votes[place])
+        };
+        members().all(|a| members().all(|b| std::ptr::eq(a, b) || a.node != b.node && !a.outdates(b)))
+    }
 }
 
 /// What a record and a unit take beside the body of an entry, about; and what begins a directory.
@@ -114,7 +165,9 @@ const UNIT_BYTES: u64 = 64;
 fn record_bytes(record: &Record) -> u64 {
     RECORD_BYTES
         + match record {
-            Record::Accepted { entry, .. } | Record::Learned { entry, .. } => entry.body.len() as u64,
+            Record::Accepted { entry, .. } | Record::Learned { entry, .. } | Record::Copied { entry, .. } => {
+                entry.body.len() as u64
+            }
             Record::Roster(roster) => roster.len() as u64 * 2 * RECORD_BYTES,
             _ => 0,
         }
@@ -140,6 +193,7 @@ impl Checks {
             elections: Elections::new(nodes),
             acknowledged: Acknowledged::default(),
             has_lost_memory: false,
+            forgetful: BTreeSet::new(),
             found: None,
             news: None,
         }
@@ -181,8 +235,26 @@ impl Checks {
         self.disks[usize::from(node.0) - 1].founded
     }
 
-    fn quorum(&self) -> u32 {
-        self.disks.len() as u32 / 2 + 1
+    /// Whether a node lost its memory and has not recovered.
+    pub fn has_forgotten(&self, node: NodeId) -> bool {
+        self.forgetful.contains(&node)
+    }
+
+    /// Whether all others have a later start of `node` than this one on disk: an old copy of its directory, last started
+    /// then, is recognised by whomever it meets first. If somebody who counted its votes were away, nobody could.
+    pub fn is_outlived(&self, node: NodeId, start: Start) -> bool {
+        let places = self.disks.iter().enumerate();
+        let mut others = places.filter(|(place, _)| *place != usize::from(node.0) - 1);
+        others.all(|(_, books)| {
+            books
+                .starts
+                .get(&node)
+                .is_some_and(|known| known.counter > start.counter)
+        })
+    }
+
+    fn quorum(&self) -> usize {
+        self.disks.len() / 2 + 1
     }
 
     fn books(&mut self, node: NodeId) -> &mut Books {
@@ -214,6 +286,9 @@ impl Checks {
             {
                 return broken("ballots", format!("{node} uses ballot {ballot} a second time"));
             }
+            if record == Record::Recovered {
+                self.forgetful.remove(&node);
+            }
             self.keeps(node, &record)?;
         }
         Ok(())
@@ -235,7 +310,21 @@ impl Checks {
             Record::Learned { slot, entry } => {
                 books.held.insert(*slot, (Ballot::ZERO, entry.crc));
             }
+            Record::Copied { slot, ballot, entry } => {
+                books.promised = books.promised.max(*ballot);
+                books.held.insert(*slot, (*ballot, entry.crc)); // shown like a vote, and none
+            }
             Record::Founded => books.founded = true,
+            Record::Life(incarnation) => (books.generation, books.recovers) = (incarnation.generation, true),
+            Record::Recovered => books.recovers = false,
+            Record::Peer {
+                node: peer,
+                incarnation,
+                start,
+            } if *peer != node => {
+                Rc::make_mut(&mut books.knows).insert(*peer, incarnation.generation);
+                books.starts.insert(*peer, *start);
+            }
             Record::Checkpoint { promised, used, .. } => {
                 books.promised = books.promised.max(*promised);
                 books.used.insert(*used);
@@ -247,13 +336,14 @@ impl Checks {
 
     /// A durable acceptance is a vote; a quorum of them makes the entry chosen.
     fn votes(&mut self, node: NodeId, slot: Slot, ballot: Ballot, entry: &Entry) -> Judged {
-        let (quorum, bit) = (self.quorum(), 1_u32 << (node.0 - 1));
+        let quorum = self.quorum();
+        let voter = self.books(node);
+        let (generation, knows) = (voter.generation.max(1), Rc::clone(&voter.knows));
         let books = self.slot_mut(slot);
         let place = books.votes.iter().position(|votes| votes.ballot == ballot);
         let place = place.unwrap_or_else(|| {
-            let crc = entry.crc;
-            let voters = 0;
-            books.votes.push(Votes { ballot, crc, voters });
+            let (crc, votes) = (entry.crc, Vec::new());
+            books.votes.push(Votes { ballot, crc, votes });
             books.votes.len() - 1
         });
         let votes = &mut books.votes[place];
@@ -261,8 +351,16 @@ impl Checks {
             let words = format!("{node} accepts {entry} for slot {slot} at {ballot}, others another entry");
             return broken("one value", words);
         }
-        votes.voters |= bit;
-        if votes.voters.count_ones() < quorum {
+        let is_known = |vote: &Vote| (vote.node, vote.generation) == (node, generation);
+        if votes.votes.iter().any(is_known) {
+            return Ok(()); // a restart reads its own votes again
+        }
+        votes.votes.push(Vote {
+            node,
+            generation,
+            knows,
+        });
+        if !votes.hold(quorum) {
             return Ok(());
         }
         match &books.chosen {
@@ -360,7 +458,16 @@ impl Checks {
 
     /// A node's directory is gone: nothing is expected of it any more.
     pub fn forgets(&mut self, node: NodeId) {
-        *self.books(node) = Books::default();
+        let written = self.books(node).written;
+        *self.books(node) = Books {
+            written,
+            ..Books::default()
+        };
         self.has_lost_memory = true;
+        self.forgetful.insert(node);
+        // What it used without a quorum it may use again: nothing was proposed at such a ballot.
+        let proposed: BTreeSet<Ballot> = self.proposed.keys().map(|(_, ballot)| *ballot).collect();
+        self.used
+            .retain(|ballot| ballot.node != node || proposed.contains(ballot));
     }
 }

@@ -262,7 +262,11 @@ impl SimDoor {
             return self.close(connection, inputs);
         }
         self.roles.insert(connection, Role::From(from));
-        inputs.push(Input::Hello { from, hello });
+        inputs.push(Input::Hello {
+            from,
+            hello,
+            dialled: true,
+        });
         let older = self
             .peers
             .get_mut(&from)
@@ -283,7 +287,11 @@ impl SimDoor {
         if machine.check_hello(&hello).is_err() {
             return self.close(connection, inputs);
         }
-        inputs.push(Input::Hello { from: peer, hello });
+        inputs.push(Input::Hello {
+            from: peer,
+            hello,
+            dialled: false,
+        });
         if is_refused {
             // The ERROR behind the HELLO ends the connection; what the HELLO tells still counts.
             return self.close(connection, inputs);
@@ -385,6 +393,7 @@ impl SimDoor {
             Note::LostMemory { .. } => "knows that memory is lost",
             Note::SnapshotTaken { .. } => "takes a snapshot",
             Note::SnapshotPutOff { .. } => "puts a snapshot off",
+            Note::WaitsForMemory { .. } => "waits for peers to remember",
             Note::Paxos(note) => match note {
                 paxos::Note::Asks { .. } => "asks before a campaign",
                 paxos::Note::Campaigns { .. } => "campaigns",
@@ -398,6 +407,9 @@ impl SimDoor {
                 paxos::Note::DigestsDiffer { .. } => "differs from a peer",
                 paxos::Note::DigestsAgree { .. } => "agrees with a quorum again",
                 paxos::Note::Diverged { .. } => "differs from a quorum",
+                paxos::Note::Recovers { .. } => "recovers its memory",
+                paxos::Note::RecoveryLearns { .. } => "was shown what it forgot",
+                paxos::Note::Recovered { .. } => "votes again",
                 paxos::Note::AcceptorFailed => "acceptor fails",
                 paxos::Note::AcceptorRestarted { .. } => "acceptor is back",
                 paxos::Note::CatchesUp { .. } => "catches up",

@@ -59,8 +59,10 @@ pub enum Fault {
     DiskFull,
     /// A bit of a log rots: the node must not start on it as if nothing were wrong.
     BitRot,
-    /// A node comes back with an empty directory: it must not vote.
+    /// A node comes back with an empty directory: it must not vote before it has recovered.
     EmptyDirectory,
+    /// A node comes back with an old copy of its directory: the same.
+    OldCopy,
     /// A client dies with operations in flight; another one takes its place.
     ClientDeath,
     /// A copy of an old write arrives late, at any node.
@@ -73,7 +75,7 @@ pub struct FaultSet(u64);
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Fault; 30] = [
+    pub const ALL: [Fault; 31] = [
         Fault::Loss,
         Fault::Duplicate,
         Fault::Reorder,
@@ -102,6 +104,7 @@ impl Fault {
         Fault::DiskFull,
         Fault::BitRot,
         Fault::EmptyDirectory,
+        Fault::OldCopy,
         Fault::ClientDeath,
         Fault::LateDuplicate,
     ];
@@ -137,6 +140,7 @@ impl Fault {
             Fault::DiskFull => "disk-full",
             Fault::BitRot => "bit-rot",
             Fault::EmptyDirectory => "empty-directory",
+            Fault::OldCopy => "old-copy",
             Fault::ClientDeath => "client-death",
             Fault::LateDuplicate => "late-duplicate",
         }

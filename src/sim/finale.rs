@@ -81,16 +81,19 @@ impl World {
         LAST_REQUESTS.max(missing.div_ceil(lanes as u64) as u32)
     }
 
-    /// A majority of nodes that can still vote; all, while nobody among them knows the cluster as founded.
+    /// A majority of nodes whose memory is whole; all, while nobody among them knows the cluster as founded. Some who have
+    /// forgotten join them: so many of the others are there that each must recover.
     fn draw_majority(&self, rng: &mut Rng) -> Vec<usize> {
-        let can_vote = |node: &usize| !self.nodes[*node].has_rot && !self.nodes[*node].has_forgotten;
+        let checks = self.shared.checks.borrow();
+        let has_forgotten = |node: &usize| checks.has_forgotten(self.nodes[*node].id);
+        let can_vote = |node: &usize| !self.nodes[*node].has_rot && !has_forgotten(node);
         let mut able: Vec<usize> = (0..self.nodes.len()).filter(can_vote).collect();
         rng.shuffle(&mut able);
         let quorum = self.nodes.len() / 2 + 1;
         let count = rng.usize(quorum.min(able.len())..=able.len());
-        let checks = self.shared.checks.borrow();
         let founded = able[..count].iter().any(|node| checks.is_founded(self.nodes[*node].id));
         able.truncate(if founded { count } else { able.len() });
+        able.extend((0..self.nodes.len()).filter(|node| has_forgotten(node) && rng.bool()));
         able.sort_unstable();
         able
     }
@@ -161,7 +164,13 @@ impl World {
         let applied: Vec<Option<Slot>> = finale.majority.iter().map(|node| self.applied(*node)).collect();
         let acknowledged = self.shared.checks.borrow().done_upto();
         let is_even = applied[0] >= Some(acknowledged) && applied.iter().all(|slot| *slot == applied[0]);
-        if is_served && is_even {
+        let votes = |node: &usize| {
+            self.nodes[*node]
+                .machine()
+                .is_some_and(|machine| machine.replica().votes())
+        };
+        let all_vote = finale.majority.iter().all(votes);
+        if is_served && is_even && all_vote {
             return Ok(true);
         }
         if self.now.since(finale.begun) < 3 * PATIENCE {
@@ -171,7 +180,7 @@ impl World {
         Err(Violation {
             rule: "liveness",
             words: format!(
-                "{} after faults stopped, served: {is_served}, applied by the majority: {applied:?}; {}",
+                "{} after faults stopped, served: {is_served}, all vote: {all_vote}, applied by the majority: {applied:?}; {}",
                 self.since_storm(),
                 roles.join("; ")
             ),

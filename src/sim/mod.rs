@@ -18,6 +18,7 @@
 //!
 //! Not here: threads, flags and printing (`cli::sim`).
 
+mod amnesia;
 mod asking;
 pub mod chance;
 pub mod checks;

@@ -1,5 +1,6 @@
 //! One node of a simulated cluster: its disk and its clock, which outlive its process, and its process while it lives.
 
+use super::amnesia::OldCopy;
 use super::clock::Clock;
 use super::door::{Shared, SimDoor};
 use super::network::End;
@@ -8,7 +9,7 @@ use super::words;
 use crate::machine::{Machine, Settings};
 use crate::node::open::{self, Unusable};
 use crate::node::turn::{Fatal, Flow, Turn};
-use crate::paxos::NodeId;
+use crate::paxos::{NodeId, Start};
 use crate::storage::sim::{Fault as DiskFault, Op as DiskOp, SimDisk};
 use crate::storage::{OpenError, Options};
 use crate::time::Time;
@@ -30,10 +31,10 @@ pub struct SimNode {
     pub has_power: bool,
     /// Whether its disk is full at present.
     pub is_full: bool,
-    /// It will never start again: its log is damaged.
-    pub is_lost: bool,
-    /// Its directory was lost: it runs, and must not vote.
-    pub has_forgotten: bool,
+    /// Its present start, or the last.
+    pub start: Start,
+    /// A copy of its directory.
+    pub copy: Option<OldCopy>,
     /// Whether a bit of its log was flipped.
     pub has_rot: bool,
     /// The next end within a file operation is the process's, not the power's.
@@ -104,8 +105,8 @@ impl SimNode {
             life: None,
             has_power: true,
             is_full: false,
-            is_lost: false,
-            has_forgotten: false,
+            start: Start::default(),
+            copy: None,
             has_rot: false,
             is_killed_in_operation: false,
             busy_until: Time::ZERO,
@@ -153,11 +154,14 @@ impl SimNode {
             records.push(record.clone())
         });
         let turn = match opened {
-            Ok((turn, _)) => turn,
+            Ok((turn, identity)) => {
+                self.start = identity.start();
+                turn
+            }
             Err(why) => return self.refuses_to_start(&why).map(Some),
         };
         let found = || words::recovered(&records);
-        if records.is_empty() && !self.has_forgotten {
+        if records.is_empty() && !shared.checks.borrow().has_forgotten(self.id) {
             shared.transcript.detail(now, End::of(self.id), || Some(found()));
         } else {
             shared.transcript.event(now, End::of(self.id), found);

@@ -24,8 +24,6 @@ use std::time::Duration;
 
 /// The usual time of a sync, microseconds.
 const SYNC_US: (u64, u64) = (50, 300);
-/// Where units begin in a segment.
-const UNITS_BEGIN: usize = 4096;
 
 /// What happens, and what came of it.
 #[derive(Debug)]
@@ -210,6 +208,7 @@ impl World {
             }
             Fault::BitRot => self.rot(node, rng),
             Fault::EmptyDirectory => self.wipe(node),
+            Fault::OldCopy => self.restore_copy(node),
             _ => {}
         }
         Ok(())
@@ -339,48 +338,5 @@ impl World {
         let bytes = copies[rng.usize(0..copies.len())].clone();
         let at = self.soon(1_000_000, rng);
         self.queue.push(at, Event::Ghost { node, bytes });
-    }
-
-    /// Whether one more node may be lost for good: a majority that never was must be left.
-    fn may_lose(&self) -> bool {
-        let lost = self
-            .nodes
-            .iter()
-            .filter(|node| node.is_lost || node.has_forgotten || node.has_rot)
-            .count();
-        let checks = self.shared.checks.borrow();
-        let is_founded = self
-            .nodes
-            .iter()
-            .all(|node| node.has_forgotten || checks.is_founded(node.id));
-        is_founded && 2 * (lost + 1) < self.nodes.len()
-    }
-
-    /// A bit of what was proven long ago flips: the node must notice, and not start.
-    fn rot(&mut self, node: usize, rng: &mut Rng) {
-        let name = "wal-0000000001.log";
-        let Some(contents) = self.nodes[node].disk.contents(name) else {
-            return;
-        };
-        let written = contents.iter().rposition(|byte| *byte != 0).unwrap_or_default();
-        if !self.may_lose() || self.nodes[node].has_forgotten || written < UNITS_BEGIN + 2048 {
-            return;
-        }
-        let offset = rng.usize(UNITS_BEGIN..UNITS_BEGIN + (written - UNITS_BEGIN) / 2);
-        self.bring_down(node, Death::PowerLost);
-        self.nodes[node].has_rot = true;
-        self.nodes[node].disk.flip_bit(name, offset as u64, rng.u8(0..8));
-    }
-
-    /// The directory is gone: the node that comes back must not vote.
-    fn wipe(&mut self, node: usize) {
-        if !self.may_lose() || self.nodes[node].has_rot || self.nodes[node].has_forgotten {
-            return;
-        }
-        self.fault(Fault::EmptyDirectory);
-        self.bring_down(node, Death::PowerLost);
-        self.nodes[node].disk.wipe();
-        self.nodes[node].has_forgotten = true;
-        self.shared.checks.borrow_mut().forgets(self.nodes[node].id);
     }
 }

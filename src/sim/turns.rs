@@ -13,7 +13,7 @@ use crate::time::Time;
 
 impl World {
     pub(super) fn start(&mut self, node: usize) -> Result<(), Violation> {
-        if self.nodes[node].is_up() || self.nodes[node].is_lost {
+        if self.nodes[node].is_up() {
             return Ok(());
         }
         let seed = self.chance.stream(Stream::Start, node as u64, self.now.0).u64(..);
@@ -119,8 +119,7 @@ impl World {
                 Death::Killed
             }
             Ending::Damaged => {
-                self.fault(Fault::BitRot);
-                self.nodes[node].is_lost = true;
+                self.replace_rotten(node);
                 Death::Killed
             }
             Ending::Finished => {

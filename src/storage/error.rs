@@ -5,8 +5,9 @@ use std::fmt;
 use std::io;
 
 /// What to do about damage that is not a torn tail. Said once here, and by every error of that kind.
-const NEXT_STEP: &str = "do not start this node from this directory, and keep it as it is; its peers hold the data: \
-    let the node come back with an empty directory, as one that lost its memory, once that is supported";
+const NEXT_STEP: &str = "this directory may have held a vote, and nobody can tell any more: move it away, keep it as it is, and \
+    start the node with an empty one; it asks its peers what it may have promised, catches up, and votes again by itself \
+    (docs/operations.md, \"Losing a disk\")";
 
 /// A file operation that failed. For a write or a sync it is final: nobody knows any more what is on disk, and a second
 /// sync that succeeds would prove nothing, since the kernel has marked the pages clean.

@@ -1,7 +1,8 @@
 //! `IDENTITY`: whose data directory this is, and every start that was made from it (`rules.md` 2).
 //!
 //! One small file, written under a temporary name, synced, renamed, and its directory synced: it is always whole, so a
-//! bad checksum is damage. It is written once at each start, before the first HELLO, and never else.
+//! bad checksum is damage. It is written once at each start, before the first HELLO, and never else. A node that lost its
+//! memory takes a new incarnation; that is a record of the log (LIFE), in place of the one that stands here.
 //!
 //! Not here: the roster and *founded*, and what is remembered of others; those are records of the log.
 

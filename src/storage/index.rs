@@ -1,6 +1,6 @@
 //! Where the entry of each slot stands in the log: for peers that catch up.
 //!
-//! Holds the place of the *last* ACCEPTED or LEARNED record of each slot: by `Record::ChosenUpto`, that is the one that
+//! Holds the place of the *last* ACCEPTED, LEARNED or COPIED record of each slot: by `Record::ChosenUpto`, that is the one that
 //! was chosen, once the slot is chosen. Twelve bytes a slot, in chunks, so that a slot far away costs one chunk and
 //! not all that lies between.
 

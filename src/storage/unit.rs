@@ -225,7 +225,7 @@ fn head_crc(prefix: &[u8], head: &[u8]) -> u32 {
 /// The slot of a record that holds an entry.
 pub(super) fn slot_of(record: &Record) -> Option<Slot> {
     match record {
-        Record::Accepted { slot, .. } | Record::Learned { slot, .. } => Some(*slot),
+        Record::Accepted { slot, .. } | Record::Learned { slot, .. } | Record::Copied { slot, .. } => Some(*slot),
         _ => None,
     }
 }

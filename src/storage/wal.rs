@@ -400,7 +400,9 @@ impl<Fs: Files> Wal<Fs> {
                 break;
             }
             match self.reader.known_record(place.at, place.bytes, bytes_max)? {
-                Record::Accepted { slot: found, entry, .. } | Record::Learned { slot: found, entry }
+                Record::Accepted { slot: found, entry, .. }
+                | Record::Learned { slot: found, entry }
+                | Record::Copied { slot: found, entry, .. }
                     if found == slot =>
                 {
                     entries.push(entry);

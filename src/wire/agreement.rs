@@ -6,8 +6,8 @@
 use super::bytes::{DecodeError, Field, Reader, Writer, take_generation};
 use super::frame::{ACCEPTED_SLOTS_MAX, FrameType};
 use super::hello::take_member_count;
-use crate::paxos::message::{AcceptedEntry, Heartbeat, HeartbeatAck, Promise};
-use crate::paxos::{Ballot, Entry, Incarnation, LogTime, Message, NodeId, Slot, Voter};
+use crate::paxos::message::{AcceptedEntry, Heartbeat, HeartbeatAck, Promise, RecoverAnswer};
+use crate::paxos::{Ballot, Entry, Incarnation, Life, LogTime, Message, NodeId, Slot, Start, Voter};
 
 /// What stands before an entry's body in a frame: length and crc.
 pub(super) const ENTRY_HEAD_BYTES: usize = 4 + 4;
@@ -15,6 +15,8 @@ pub(super) const ENTRY_HEAD_BYTES: usize = 4 + 4;
 pub(super) const ACCEPTED_ENTRY_HEAD_BYTES: usize = 8 + 10 + 1 + ENTRY_HEAD_BYTES;
 /// Bytes of a generation that a voter lists.
 const GENERATION_ENTRY_BYTES: usize = 2 + 4;
+/// Bytes of a life that a recovery's answer lists.
+const LIFE_ENTRY_BYTES: usize = 2 + 12 + 16;
 
 pub(super) fn put_message(message: &Message, out: &mut Writer<'_>) {
     match message {
@@ -90,6 +92,27 @@ pub(super) fn put_message(message: &Message, out: &mut Writer<'_>) {
             entries.iter().for_each(|entry| entry.put(out));
         }
         Message::HandOver { ballot } => ballot.put(out),
+        Message::Recover {
+            incarnation,
+            nonce,
+            attempt,
+            from_slot,
+        } => {
+            incarnation.put(out);
+            out.u64(*nonce);
+            out.u32(*attempt);
+            from_slot.put(out);
+        }
+        Message::RecoverAnswer(answer) => put_recover_answer(answer, out),
+        Message::Forgotten {
+            incarnation,
+            ballot,
+            slot,
+        } => {
+            incarnation.put(out);
+            ballot.put(out);
+            slot.put(out);
+        }
     }
 }
 
@@ -134,6 +157,18 @@ pub(super) fn take_message(frame_type: FrameType, from: &mut Reader<'_>) -> Resu
         FrameType::Chosen => take_chosen(from)?,
         FrameType::HandOver => Message::HandOver {
             ballot: Ballot::take(from, "ballot")?,
+        },
+        FrameType::Recover => Message::Recover {
+            incarnation: Incarnation::take(from, "incarnation")?,
+            nonce: from.u64("nonce")?,
+            attempt: from.u32("attempt")?,
+            from_slot: take_open_slot(from, "from_slot")?,
+        },
+        FrameType::RecoverAnswer => Message::RecoverAnswer(take_recover_answer(from)?),
+        FrameType::Forgotten => Message::Forgotten {
+            incarnation: Incarnation::take(from, "incarnation")?,
+            ballot: Ballot::take(from, "ballot")?,
+            slot: take_open_slot(from, "slot")?,
         },
         FrameType::Hello
         | FrameType::Ping
@@ -214,6 +249,40 @@ fn take_accepted_entry(from: &mut Reader<'_>) -> Result<AcceptedEntry, DecodeErr
         ballot: Ballot::take(from, "accepted ballot")?,
         chosen: from.flag("accepted chosen")?,
         entry: Entry::take(from, "accepted entry")?,
+    })
+}
+
+fn put_recover_answer(answer: &RecoverAnswer, out: &mut Writer<'_>) {
+    out.u64(answer.nonce);
+    answer.highest.put(out);
+    out.length8(answer.lives.len());
+    for (node, life) in &answer.lives {
+        node.put(out);
+        life.incarnation.put(out);
+        life.start.put(out);
+    }
+    put_promise(&answer.promise, out);
+}
+
+fn take_recover_answer(from: &mut Reader<'_>) -> Result<RecoverAnswer, DecodeError> {
+    let nonce = from.u64("nonce")?;
+    let highest = Ballot::take(from, "highest")?;
+    let count = take_member_count(from, LIFE_ENTRY_BYTES, "life count")?;
+    let mut lives: Vec<(NodeId, Life)> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let node = NodeId::take(from, "life node")?;
+        if node <= lives.last().map_or(NodeId(0), |last| last.0) {
+            return Err(DecodeError::NotAscending { field: "lives" });
+        }
+        let incarnation = Incarnation::take(from, "life incarnation")?;
+        let start = Start::take(from, "life start")?;
+        lives.push((node, Life { incarnation, start }));
+    }
+    Ok(RecoverAnswer {
+        nonce,
+        highest,
+        lives,
+        promise: take_promise(from)?,
     })
 }
 

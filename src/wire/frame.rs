@@ -84,6 +84,9 @@ pub enum FrameType {
     Fetch = 0x19,
     Chosen = 0x1a,
     HandOver = 0x1b,
+    Recover = 0x1c,
+    RecoverAnswer = 0x1d,
+    Forgotten = 0x1e,
     Roster = 0x20,
     Forward = 0x21,
     ForwardReply = 0x22,
@@ -144,7 +147,7 @@ pub enum FrameError {
 
 impl FrameType {
     /// Every type, in the order of their bytes.
-    pub const ALL: [FrameType; 21] = [
+    pub const ALL: [FrameType; 24] = [
         FrameType::Hello,
         FrameType::Ping,
         FrameType::Pong,
@@ -161,6 +164,9 @@ impl FrameType {
         FrameType::Fetch,
         FrameType::Chosen,
         FrameType::HandOver,
+        FrameType::Recover,
+        FrameType::RecoverAnswer,
+        FrameType::Forgotten,
         FrameType::Roster,
         FrameType::Forward,
         FrameType::ForwardReply,
@@ -197,6 +203,9 @@ impl FrameType {
             Message::Fetch { .. } => FrameType::Fetch,
             Message::Chosen { .. } => FrameType::Chosen,
             Message::HandOver { .. } => FrameType::HandOver,
+            Message::Recover { .. } => FrameType::Recover,
+            Message::RecoverAnswer(_) => FrameType::RecoverAnswer,
+            Message::Forgotten { .. } => FrameType::Forgotten,
         }
     }
 
@@ -397,7 +406,10 @@ fn take_body(frame_type: FrameType, from: &mut Reader<'_>) -> Result<Frame, Deco
         | FrameType::HeartbeatAck
         | FrameType::Fetch
         | FrameType::Chosen
-        | FrameType::HandOver => Frame::Paxos(agreement::take_message(frame_type, from)?),
+        | FrameType::HandOver
+        | FrameType::Recover
+        | FrameType::RecoverAnswer
+        | FrameType::Forgotten => Frame::Paxos(agreement::take_message(frame_type, from)?),
     })
 }
 

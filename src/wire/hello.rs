@@ -15,8 +15,10 @@ pub const ADDRESS_BYTES_MAX: usize = 255;
 pub const PROTOCOL_VERSION_MIN: u16 = 1;
 /// See [`PROTOCOL_VERSION_MIN`].
 pub const PROTOCOL_VERSION_MAX: u16 = 1;
-/// Feature bits that this build offers: none yet.
-pub const FEATURES: u64 = 0;
+/// Feature bit of a node that answers RECOVER and understands FORGOTTEN; they are sent to no other.
+pub const FEATURE_RECOVERY: u64 = 1;
+/// Feature bits that this build offers.
+pub const FEATURES: u64 = FEATURE_RECOVERY;
 
 /// The first frame of either side on a connection: who speaks, and what it knows of the cluster and of the other.
 #[derive(Clone, Debug, PartialEq, Eq)]

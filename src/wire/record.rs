@@ -35,8 +35,8 @@ pub enum Record {
         /// What.
         entry: Entry,
     },
-    /// All slots up to here are chosen, and the last ACCEPTED or LEARNED record of each holds what was chosen (a node
-    /// writes no ACCEPTED for a slot that it knows as chosen). Lazy.
+    /// All slots up to here are chosen, and the last ACCEPTED, LEARNED or COPIED record of each holds what was chosen (a
+    /// node writes no ACCEPTED or COPIED for a slot that it knows as chosen). Lazy.
     ChosenUpto(Slot),
     /// The roster that this node confirms; replaces an older one while nobody is founded.
     Roster(Vec<RosterEntry>),
@@ -51,9 +51,23 @@ pub enum Record {
         /// Its start.
         start: Start,
     },
+    /// A new life of this node, which lost its memory: takes the place of the incarnation in `IDENTITY`. Until RECOVERED
+    /// it does not vote. Durable before a HELLO names it.
+    Life(Incarnation),
+    /// What a peer has accepted, copied by a node that recovers: reported in promises, and no vote.
+    Copied {
+        /// Where.
+        slot: Slot,
+        /// The highest ballot at which a peer accepted it.
+        ballot: Ballot,
+        /// What.
+        entry: Entry,
+    },
+    /// The life before it has recovered: this node votes again.
+    Recovered,
     /// A snapshot of the state behind `slot` is durable, no segment before `segment` holds an entry of a later slot, and
-    /// what agreement still needs of the log before this record stands in it; ROSTER, FOUNDED and PEER stand before it
-    /// anew. So the segments before `segment` may be taken away.
+    /// what agreement still needs of the log before this record stands in it; LIFE, RECOVERED, ROSTER, FOUNDED and PEER
+    /// stand before it anew. So the segments before `segment` may be taken away.
     Checkpoint {
         /// The first segment that is kept.
         segment: u32,
@@ -86,6 +100,9 @@ impl Record {
             Record::Roster(_) => "ROSTER",
             Record::Founded => "FOUNDED",
             Record::Peer { .. } => "PEER",
+            Record::Life(_) => "LIFE",
+            Record::Copied { .. } => "COPIED",
+            Record::Recovered => "RECOVERED",
             Record::Checkpoint { .. } => "CHECKPOINT",
             Record::Installed { .. } => "INSTALLED",
         }
@@ -126,6 +143,12 @@ pub enum RecordKind {
     Founded = 7,
     /// See [`Record::Peer`].
     Peer = 8,
+    /// See [`Record::Life`].
+    Life = 9,
+    /// See [`Record::Copied`].
+    Copied = 10,
+    /// See [`Record::Recovered`].
+    Recovered = 11,
     /// See [`Record::Checkpoint`].
     Checkpoint = 12,
     /// See [`Record::Installed`].
@@ -134,7 +157,7 @@ pub enum RecordKind {
 
 impl RecordKind {
     /// Every kind, in the order of their bytes.
-    pub const ALL: [RecordKind; 10] = [
+    pub const ALL: [RecordKind; 13] = [
         RecordKind::Promised,
         RecordKind::Used,
         RecordKind::Accepted,
@@ -143,6 +166,9 @@ impl RecordKind {
         RecordKind::Roster,
         RecordKind::Founded,
         RecordKind::Peer,
+        RecordKind::Life,
+        RecordKind::Copied,
+        RecordKind::Recovered,
         RecordKind::Checkpoint,
         RecordKind::Installed,
     ];
@@ -177,6 +203,9 @@ impl Record {
             Record::Roster(_) => RecordKind::Roster,
             Record::Founded => RecordKind::Founded,
             Record::Peer { .. } => RecordKind::Peer,
+            Record::Life(_) => RecordKind::Life,
+            Record::Copied { .. } => RecordKind::Copied,
+            Record::Recovered => RecordKind::Recovered,
             Record::Checkpoint { .. } => RecordKind::Checkpoint,
             Record::Installed { .. } => RecordKind::Installed,
         }
@@ -185,7 +214,9 @@ impl Record {
     /// The body that stands behind the head, as it came: never encoded again (`rules.md` 11).
     pub fn body(&self) -> Option<&Bytes> {
         match self {
-            Record::Accepted { entry, .. } | Record::Learned { entry, .. } => Some(&entry.body),
+            Record::Accepted { entry, .. } | Record::Learned { entry, .. } | Record::Copied { entry, .. } => {
+                Some(&entry.body)
+            }
             _ => None,
         }
     }
@@ -195,7 +226,7 @@ impl Record {
         let mut out = Writer::new(out);
         match self {
             Record::Promised(ballot) | Record::Used(ballot) => ballot.put(&mut out),
-            Record::Accepted { slot, ballot, entry } => {
+            Record::Accepted { slot, ballot, entry } | Record::Copied { slot, ballot, entry } => {
                 slot.put(&mut out);
                 ballot.put(&mut out);
                 put_body_ref(entry, &mut out);
@@ -206,7 +237,8 @@ impl Record {
             }
             Record::ChosenUpto(slot) => slot.put(&mut out),
             Record::Roster(roster) => put_roster(roster, &mut out),
-            Record::Founded => {}
+            Record::Founded | Record::Recovered => {}
+            Record::Life(incarnation) => incarnation.put(&mut out),
             Record::Peer {
                 node,
                 incarnation,
@@ -261,6 +293,13 @@ impl Record {
                 incarnation: Incarnation::take(&mut from, "incarnation")?,
                 start: Start::take(&mut from, "start")?,
             },
+            RecordKind::Life => Record::Life(Incarnation::take(&mut from, "incarnation")?),
+            RecordKind::Copied => Record::Copied {
+                slot: Slot::take(&mut from, "slot")?,
+                ballot: Ballot::take(&mut from, "ballot")?,
+                entry: take_entry(&mut from, body.take())?,
+            },
+            RecordKind::Recovered => Record::Recovered,
             RecordKind::Checkpoint => Record::Checkpoint {
                 segment: from.u32("segment")?,
                 slot: Slot::take(&mut from, "slot")?,
@@ -288,7 +327,7 @@ impl Record {
 pub fn body_of_head(kind: RecordKind, head: &[u8]) -> Result<Option<BodyRef>, DecodeError> {
     let mut from = Reader::copying(head);
     match kind {
-        RecordKind::Accepted => {
+        RecordKind::Accepted | RecordKind::Copied => {
             Slot::take(&mut from, "slot")?;
             Ballot::take(&mut from, "ballot")?;
         }
@@ -371,6 +410,13 @@ mod tests {
                 incarnation,
                 start: Start { counter: 4, token: 8 },
             },
+            Record::Life(incarnation),
+            Record::Copied {
+                slot: Slot(7),
+                ballot: ballot(),
+                entry: body::noop(LogTime(3)),
+            },
+            Record::Recovered,
             Record::Checkpoint {
                 segment: 3,
                 slot: Slot(5),

@@ -10,8 +10,8 @@ use super::{
 use crate::kv::command::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::kv::{Answer, Command, Done, Expect, Op, Previous, SessionRef, Versioned};
 use crate::paxos::membership::MEMBERS_MAX;
-use crate::paxos::message::{AcceptedEntry, Heartbeat, HeartbeatAck, Promise};
-use crate::paxos::{Ballot, Entry, Incarnation, LogTime, Message, NodeId, Slot, Start, Voter};
+use crate::paxos::message::{AcceptedEntry, Heartbeat, HeartbeatAck, Promise, RecoverAnswer};
+use crate::paxos::{Ballot, Entry, Incarnation, Life, LogTime, Message, NodeId, Slot, Start, Voter};
 use bytes::{Bytes, BytesMut};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -218,6 +218,19 @@ fn phase_messages() -> impl Strategy<Value = Message> {
     prop_oneof![prepare, promise().prop_map(Message::Promise), accept, accepted, nack]
 }
 
+fn recover_answer() -> impl Strategy<Value = Message> {
+    let life = (incarnation(), start()).prop_map(|(incarnation, start)| Life { incarnation, start });
+    let lives = btree_map(node(), life, 0..5);
+    (any::<u64>(), ballot(), lives, promise()).prop_map(|(nonce, highest, lives, promise)| {
+        Message::RecoverAnswer(RecoverAnswer {
+            nonce,
+            highest,
+            lives: lives.into_iter().collect(),
+            promise,
+        })
+    })
+}
+
 fn message() -> impl Strategy<Value = Message> {
     let pre_vote = (any::<u32>(), ballot()).prop_map(|(attempt, highest)| Message::PreVote { attempt, highest });
     let answer = (any::<u32>(), any::<bool>(), ballot(), voter()).prop_map(|(attempt, granted, highest, voter)| {
@@ -238,6 +251,19 @@ fn message() -> impl Strategy<Value = Message> {
         chosen_upto,
     });
     let hand_over = ballot().prop_map(|ballot| Message::HandOver { ballot });
+    let recover = (incarnation(), any::<u64>(), any::<u32>(), open_slot()).prop_map(
+        |(incarnation, nonce, attempt, from_slot)| Message::Recover {
+            incarnation,
+            nonce,
+            attempt,
+            from_slot,
+        },
+    );
+    let forgotten = (incarnation(), ballot(), open_slot()).prop_map(|(incarnation, ballot, slot)| Message::Forgotten {
+        incarnation,
+        ballot,
+        slot,
+    });
     prop_oneof![
         5 => phase_messages(),
         1 => pre_vote,
@@ -246,7 +272,10 @@ fn message() -> impl Strategy<Value = Message> {
         1 => heartbeat_ack(),
         1 => fetch,
         1 => chosen,
-        1 => hand_over
+        1 => hand_over,
+        1 => recover,
+        1 => recover_answer(),
+        1 => forgotten
     ]
 }
 

@@ -39,10 +39,15 @@ impl Disk {
                 self.promised = self.promised.max(*promised);
                 self.used.insert(*used);
             }
+            Record::Copied { slot, ballot, entry } => {
+                self.held.insert(*slot, (*ballot, entry.clone()));
+            }
             Record::ChosenUpto(_)
             | Record::Roster(_)
             | Record::Founded
             | Record::Peer { .. }
+            | Record::Life(_)
+            | Record::Recovered
             | Record::Installed { .. } => {}
         }
         self.records.push(record);
@@ -58,6 +63,7 @@ impl Disk {
         let proves = match message {
             Message::Prepare { ballot, .. } => self.used.contains(ballot),
             Message::Promise(promise) => self.promised >= promise.ballot,
+            Message::RecoverAnswer(answer) => self.promised >= answer.promise.ballot,
             // For a slot that it knows as chosen a node votes without writing the entry again.
             Message::Accepted {
                 ballot, first, last, ..
@@ -71,7 +77,9 @@ impl Disk {
             | Message::Heartbeat(_)
             | Message::Fetch { .. }
             | Message::Chosen { .. }
-            | Message::HandOver { .. } => true,
+            | Message::HandOver { .. }
+            | Message::Recover { .. }
+            | Message::Forgotten { .. } => true,
         };
         assert!(proves, "{from} says {message}, and its disk does not prove that");
     }

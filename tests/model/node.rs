@@ -185,6 +185,8 @@ impl Node {
                     self.votes.sort_by_key(|(slot, ballot, _)| (*slot, *ballot));
                 }
                 Write::Used(_) | Write::Learned { .. } | Write::ChosenUpto(_) => {}
+                // Nobody loses a directory in these worlds.
+                Write::Copied { .. } | Write::Recovered => {}
             }
             self.recovered.recover(write);
         }

@@ -68,7 +68,9 @@ pub(crate) fn look(
         met.extend(before.pending.iter().filter_map(|write| match write {
             Write::Promised(_) => Some(Sight::CrashLosesPromise),
             Write::Accepted { .. } => Some(Sight::CrashLosesAcceptance),
-            Write::Used(_) | Write::Learned { .. } | Write::ChosenUpto(_) => None,
+            Write::Used(_) | Write::Learned { .. } | Write::ChosenUpto(_) | Write::Copied { .. } | Write::Recovered => {
+                None
+            }
         }));
     }
     met.extend(said.iter().filter_map(|envelope| match &envelope.message {

@@ -86,6 +86,8 @@ fn records(writes: &[Write]) -> String {
         Write::Accepted { slot, ballot, entry } => format!("ACCEPTED {} for slot {slot} at {ballot}", name(entry)),
         Write::Learned { slot, entry } => format!("LEARNED {} for slot {slot}", name(entry)),
         Write::ChosenUpto(slot) => format!("CHOSEN_UPTO {slot}"),
+        Write::Copied { slot, ballot, entry } => format!("COPIED {} for slot {slot} at {ballot}", name(entry)),
+        Write::Recovered => "RECOVERED".into(),
     });
     words.collect::<Vec<_>>().join(", ")
 }

@@ -14,6 +14,7 @@
 //! again n2                     the client's last write, sent once more, under its number
 //! deliver [[n1 ->] n2] [KIND]  delivers what is under way; each receiver gets its messages in one turn
 //! drop, repeat [[n1 ->] n2] [KIND] [#2]  loses it; puts a second copy behind it (#2: only the second of these)
+//! keep [[n1 ->] n2] [KIND]      it has come, and is not looked at yet: a crash of its sender does not take it away
 //! settle                       delivers everything until nothing is under way
 //! wait [n1] 600ms              time passes (at one node), nothing arrives
 //! wait n1                      until the node's next deadline
@@ -58,7 +59,7 @@ impl Stage {
             ("erase", [id]) => self.erase(node(id)),
             ("save", [id]) => self.save(node(id)),
             ("restore", [id]) => self.restore(node(id)),
-            ("meet", [a, b]) => self.meet(node(a), node(b)),
+            ("meet", [a, b]) => self.meet_again(node(a), node(b)),
             ("shutdown", [id]) => self.turn(node(id), vec![Input::Shutdown]),
             ("open", [id]) => self.ask(node(id), RequestOp::Write(Op::Open)),
             ("put" | "get" | "del" | "cas", [id, arguments @ ..]) => self.ask_in_words(node(id), verb, arguments),
@@ -72,6 +73,7 @@ impl Stage {
                 self.deliver(letters);
             }
             ("drop", which) => drop(self.take_letters(&Meant::parse(which))),
+            ("keep", which) => self.keep(&Meant::parse(which)),
             ("repeat", which) => self.repeat(&Meant::parse(which)),
             ("settle", []) => self.settle(),
             ("wait", [id]) if id.starts_with('n') => {
@@ -142,17 +144,27 @@ impl Stage {
     /// In a founded cluster a node meets all when it starts; before that the script says who meets whom.
     fn start_and_meet(&mut self, id: NodeId) {
         self.start(id);
-        let is_founded = |id: &NodeId| {
-            self.nodes[id]
-                .machine
-                .as_ref()
-                .is_some_and(|m| m.status(self.nodes[id].now).founded)
-        };
-        if is_founded(&id) {
-            self.ids()
-                .into_iter()
-                .filter(|peer| *peer != id)
-                .for_each(|peer| self.meet(id, peer));
+        if self.is_founded(id) {
+            let peers = self.ids().into_iter().filter(|peer| *peer != id);
+            peers.for_each(|peer| self.meet_again(id, peer));
+        }
+    }
+
+    fn is_founded(&self, id: NodeId) -> bool {
+        let node = &self.nodes[&id];
+        node.machine
+            .as_ref()
+            .is_some_and(|machine| machine.status(node.now).founded)
+    }
+
+    /// Between founded nodes the rosters that go behind each HELLO arrive at once.
+    fn meet_again(&mut self, a: NodeId, b: NodeId) {
+        self.meet(a, b);
+        if self.is_founded(a) && self.is_founded(b) {
+            let is_between = |letter: &Letter| [(a, b), (b, a)].contains(&(letter.from, letter.to));
+            let is_roster = |letter: &mut Letter| letter.kind == "ROSTER" && is_between(letter);
+            let rosters = self.network.extract_if(.., is_roster).collect();
+            self.deliver(rosters);
         }
     }
 
@@ -198,6 +210,11 @@ impl Stage {
         let meant = self.network.iter().filter(|letter| meant.fits(letter));
         let copies: Vec<Letter> = meant.map(Letter::copy).collect();
         self.network.extend(copies);
+    }
+
+    fn keep(&mut self, meant: &Meant) {
+        let meant = self.network.iter_mut().filter(|letter| meant.fits(letter));
+        meant.for_each(|letter| letter.has_come = true);
     }
 
     /// Waits until the node stands up: asks, or campaigns if it does not ask.
@@ -247,7 +264,8 @@ impl Stage {
 
     fn cut_link(&mut self, from: NodeId, to: NodeId) {
         self.cut.insert((from, to));
-        self.network.retain(|letter| (letter.from, letter.to) != (from, to));
+        self.network
+            .retain(|letter| letter.has_come || (letter.from, letter.to) != (from, to));
     }
 
     fn show_disk(&mut self, id: NodeId) {

@@ -46,6 +46,8 @@ struct Letter {
     to: NodeId,
     kind: &'static str,
     input: Input,
+    /// Its receiver has it, and has not looked at it yet: the end of its sender does not take it away.
+    has_come: bool,
 }
 
 /// What a play shows beside messages, notes, answers and what is applied.
@@ -65,8 +67,8 @@ pub(crate) struct Stage {
     cut: BTreeSet<(NodeId, NodeId)>,
     /// Who has dialled whom.
     links: BTreeSet<(NodeId, NodeId)>,
-    /// Reads of the disk that are answered in the node's next turn.
-    disk_reads: VecDeque<(NodeId, Input)>,
+    /// What a node's next turn begins with: what it read from its disk, and that it closed a link.
+    next_inputs: VecDeque<(NodeId, Input)>,
     session: SessionRef,
     /// What the client asked, by request id.
     asked: Vec<Request>,
@@ -155,8 +157,9 @@ impl Stage {
         let node = self.node(id);
         (node.machine, node.holds_sync) = (None, false);
         node.pending.clear();
-        self.network.retain(|letter| letter.from != id && letter.to != id);
-        self.disk_reads.retain(|(node, _)| *node != id);
+        self.network
+            .retain(|letter| letter.to != id && (letter.from != id || letter.has_come));
+        self.next_inputs.retain(|(node, _)| *node != id);
         for peer in self.ids() {
             self.links.remove(&(id, peer));
             if self.links.remove(&(peer, id)) {
@@ -209,24 +212,22 @@ impl Stage {
                 self.links.insert((from, to));
             }
             match accepted {
-                Ok(()) => self.turn(to, vec![Input::Hello { from, hello }]),
+                Ok(()) => {
+                    let dialled = true;
+                    self.turn(to, vec![Input::Hello { from, hello, dialled }]);
+                }
                 Err((code, words)) => refusals.push(format!("{to} refuses {from}: {}: {words}", code.name())),
             }
             match met {
-                Ok(()) if self.links.contains(&(from, to)) => {
+                Ok(()) => {
                     let hello = Input::Hello {
                         from: to,
                         hello: answer,
+                        dialled: false,
                     };
-                    self.turn(from, vec![hello, Input::LinkUp { peer: to }]);
+                    let up = self.links.contains(&(from, to)).then_some(Input::LinkUp { peer: to });
+                    self.turn(from, [hello].into_iter().chain(up).collect());
                 }
-                Ok(()) => self.turn(
-                    from,
-                    vec![Input::Hello {
-                        from: to,
-                        hello: answer,
-                    }],
-                ),
                 Err((code, words)) => refusals.push(format!("{from} refuses {to}: {}: {words}", code.name())),
             }
         }
@@ -260,8 +261,8 @@ impl Stage {
         if !self.node(id).holds_sync {
             self.sync(id);
         }
-        while let Some(index) = self.disk_reads.iter().position(|(node, _)| *node == id) {
-            let (_, input) = self.disk_reads.remove(index).expect("it was found there");
+        while let Some(index) = self.next_inputs.iter().position(|(node, _)| *node == id) {
+            let (_, input) = self.next_inputs.remove(index).expect("it was found there");
             self.turn(id, vec![input]);
         }
     }
@@ -318,23 +319,33 @@ impl Stage {
                 Effect::ReadChosen { to, first, last, .. } => {
                     self.say(format!("{id} reads slots {first}..{last} from its log for {to}"));
                     let entries = self.node(id).disk.chosen(first, last);
-                    self.disk_reads
+                    self.next_inputs
                         .push_back((id, Input::ChosenRead { to, first, entries }));
                 }
                 Effect::Reread { .. } => {
                     let records = self.node(id).disk.records().to_vec();
                     self.say(format!("{id} reads its promises and acceptances again from its log"));
-                    self.disk_reads.push_back((id, Input::Reread { records, more: false }));
+                    self.next_inputs.push_back((id, Input::Reread { records, more: false }));
                 }
-                Effect::Refuse { peer, code, detail } => {
-                    self.say(format!("{id} closes its links to {peer}: {}: {detail}", code.name()));
-                }
+                Effect::Refuse { peer, .. } => self.close_links(id, peer),
                 Effect::Note(note) => self.say(format!("{id} {note}")),
                 Effect::Halt { reason } => self.say(format!("{id} halts: {reason}")),
                 Effect::Finished => {
                     self.say(format!("{id} has finished: its process may end"));
                 }
             }
+        }
+    }
+
+    /// `id`, in its turn, closes its links to a peer: both notice, and the script says when they meet again.
+    fn close_links(&mut self, id: NodeId, peer: NodeId) {
+        let between = |letter: &Letter| [(id, peer), (peer, id)].contains(&(letter.from, letter.to));
+        self.network.retain(|letter| letter.has_come || !between(letter));
+        if self.links.remove(&(id, peer)) {
+            self.next_inputs.push_back((id, Input::LinkDown { peer }));
+        }
+        if self.links.remove(&(peer, id)) {
+            self.turn(peer, vec![Input::LinkDown { peer: id }]);
         }
     }
 
@@ -353,7 +364,14 @@ impl Stage {
             self.show_sent(from, to, words::of_input(kind, &input), is_lost, first_line);
         }
         if !is_lost {
-            self.network.push(Letter { from, to, kind, input });
+            let has_come = false;
+            self.network.push(Letter {
+                from,
+                to,
+                kind,
+                input,
+                has_come,
+            });
         }
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use synod::command::render;
 use synod::kv::{Answer, Command, Done, Expect, Op, Versioned};
 use synod::machine::Input;
+use synod::paxos::message::RecoverAnswer;
 use synod::paxos::{Entry, EntryKind, Message, NodeId, Slot};
 use synod::wire::{Outcome, Record, Reply, Request, RequestOp, Served, body};
 
@@ -132,7 +133,13 @@ fn applied_words(node: &Node, slot: Slot) -> String {
         return of_entry(entry);
     }
     let pending = node.pending.iter().rev().find_map(|record| match record {
-        Record::Accepted { slot: at, entry, .. } | Record::Learned { slot: at, entry } if *at == slot => Some(entry),
+        Record::Accepted { slot: at, entry, .. }
+        | Record::Learned { slot: at, entry }
+        | Record::Copied { slot: at, entry, .. }
+            if *at == slot =>
+        {
+            Some(entry)
+        }
         _ => None,
     });
     let synced = node.disk.chosen(slot, slot);
@@ -155,7 +162,7 @@ fn of_message(message: &Message) -> String {
     let mut put_in_words = |entry: &Entry| words = words.replace(&entry.to_string(), &of_entry(entry));
     match message {
         Message::Accept { entry, .. } => put_in_words(entry),
-        Message::Promise(promise) => promise
+        Message::RecoverAnswer(RecoverAnswer { promise, .. }) | Message::Promise(promise) => promise
             .accepted
             .iter()
             .for_each(|accepted| put_in_words(&accepted.entry)),
@@ -265,14 +272,17 @@ pub(super) fn of_record(record: &Record) -> String {
     let name = record.name();
     match record {
         Record::Promised(ballot) | Record::Used(ballot) => format!("{name} {ballot}"),
-        Record::Accepted { slot, ballot, entry } => format!("{name} slot={slot} ballot={ballot} {}", of_entry(entry)),
+        Record::Accepted { slot, ballot, entry } | Record::Copied { slot, ballot, entry } => {
+            format!("{name} slot={slot} ballot={ballot} {}", of_entry(entry))
+        }
         Record::Learned { slot, entry } => format!("{name} slot={slot} {}", of_entry(entry)),
         Record::ChosenUpto(slot) => format!("{name} {slot}"),
         Record::Roster(roster) => {
             let nodes: Vec<String> = roster.iter().map(|entry| entry.node.to_string()).collect();
             format!("{name} {}", nodes.join(" "))
         }
-        Record::Founded => name.into(),
+        Record::Founded | Record::Recovered => name.into(),
+        Record::Life(incarnation) => format!("{name} {}", incarnation.generation),
         Record::Peer { node, .. } => format!("{name} {node}"),
         Record::Checkpoint {
             slot,

@@ -110,13 +110,16 @@ impl Chronicle {
                     self.assert_entry(node, Slot(slot), entry);
                 }
             }
+            Message::RecoverAnswer(answer) => self.assert_chosen(node, answer.promise.chosen_upto),
             Message::Prepare { .. }
             | Message::Accepted { .. }
             | Message::Nack { .. }
             | Message::PreVote { .. }
             | Message::PreVoteAnswer { .. }
             | Message::Fetch { .. }
-            | Message::HandOver { .. } => {}
+            | Message::HandOver { .. }
+            | Message::Recover { .. }
+            | Message::Forgotten { .. } => {}
         }
     }
 

@@ -449,7 +449,7 @@ impl World {
                     self.push_input(id, Input::ChosenRead { to, first, entries }, Duration::from_micros(100));
                 }
                 Effect::Reread { restart } => self.reread(id, restart),
-                Effect::Refuse { .. } => {}
+                Effect::Refuse { peer, .. } => self.flap(id, peer),
                 Effect::Note(note) => {
                     self.tell(|| format!("{id} {note}"));
                     // Nobody loses a disk in this world: whoever is told to be forgetful is accused wrongly.
@@ -573,12 +573,14 @@ impl World {
         }
         self.up.insert((from, to));
         *self.epochs.entry((from, to)).or_insert(0) += 1;
-        self.push_input(to, Input::Hello { from, hello }, Duration::from_micros(100));
+        let dialled = true;
+        self.push_input(to, Input::Hello { from, hello, dialled }, Duration::from_micros(100));
         self.push_input(
             from,
             Input::Hello {
                 from: to,
                 hello: answer,
+                dialled: false,
             },
             Duration::from_micros(200),
         );

@@ -8,7 +8,7 @@ use crate::paxos::NodeId;
 use crate::time::Time;
 use crate::wire::frame::FrameType;
 use crate::wire::message::ErrorCode;
-use crate::wire::{Frame, Hello, HelloKind};
+use crate::wire::{Frame, Hello, HelloKind, frame};
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
 
@@ -66,7 +66,11 @@ impl Server {
         self.push_frame(number, 0, &Frame::Hello(machine.hello_to(Some(from))));
         self.fresh.remove(&number);
         self.become_role(number, Role::From(from), now);
-        self.inputs.push(Input::Hello { from, hello });
+        self.inputs.push(Input::Hello {
+            from,
+            hello,
+            dialled: true,
+        });
         let older = self.peers.get_mut(&from).and_then(|peer| peer.incoming.replace(number));
         if let Some(older) = older {
             self.metrics.error(ErrorCode::Replaced);
@@ -85,7 +89,12 @@ impl Server {
             let line = format!("{from} at {remote} is refused: {code}: {detail}");
             self.complain(code.name(), now, &line);
         }
-        self.refuse_quietly(number, code, detail, Some(machine), now);
+        // Our HELLO says what is remembered of it: that is how a node finds out that it lost its memory.
+        let mut words = Vec::new();
+        frame::encode(&Frame::Hello(machine.hello_to(Some(from))), 0, &mut words);
+        let detail = detail.to_string();
+        frame::encode(&Frame::Error { code, detail }, 0, &mut words);
+        self.last_words(number, words.into(), now);
     }
 
     /// The answer to our own HELLO, from the node that was dialled as `peer`.
@@ -103,7 +112,11 @@ impl Server {
         if let Err((code, detail)) = self.judge(from, &hello, machine) {
             return self.refuse_link(number, code, &detail, None, now);
         }
-        self.inputs.push(Input::Hello { from, hello });
+        self.inputs.push(Input::Hello {
+            from,
+            hello,
+            dialled: false,
+        });
         if self.is_refused(number) {
             // The ERROR behind the HELLO closes the connection; what the HELLO tells still counts.
             return;

@@ -136,7 +136,9 @@ impl Server {
         // Catch-up brings bulk later; it must not pile up before heartbeats and votes.
         let is_bulk = matches!(
             frame,
-            Frame::Paxos(Message::Accept { .. } | Message::Chosen { .. } | Message::Promise(_))
+            Frame::Paxos(
+                Message::Accept { .. } | Message::Chosen { .. } | Message::Promise(_) | Message::RecoverAnswer(_)
+            )
         );
         (is_bulk && link.connection.output_len() > PEER_BULK_MAX_BYTES).then_some("the peer is slow")
     }

@@ -11,7 +11,7 @@ use crate::time::Time;
 impl Replica {
     /// Nobody is heard, or a backoff is over: asks first, so that a node that comes back deposes nobody.
     pub(super) fn stand_up(&mut self, now: Time, out: &mut Outbox) {
-        if !self.may_vote || self.digests.is_diverged() {
+        if !self.may_vote || self.recovery.is_some() || self.digests.is_diverged() {
             // Not founded, memory lost, or its state is wrong: it neither votes nor proposes; look again later.
             return self.election.wait_for_leader(now);
         }
@@ -246,7 +246,14 @@ impl Replica {
             return false;
         };
         phase.forget(&self.config.membership, from);
-        self.lives.note_forgetful(from);
+        if let Some(incarnation) = self.lives.note_forgetful(from) {
+            let message = Message::Forgotten {
+                incarnation,
+                ballot,
+                slot,
+            };
+            out.send(from, message);
+        }
         out.note(Note::Forgetful {
             node: from,
             ballot,

@@ -10,15 +10,25 @@ use std::time::Duration;
 /// Whom this node asked for missing slots, and until when it waits. One question is open at a time.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CatchUp {
-    asked: Option<(NodeId, Time)>,
+    asked: Option<Asked>,
     /// Who is asked next, if it was heard to know what is missing.
     preferred: Option<NodeId>,
     is_told: bool,
 }
 
+/// An open question.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    whom: NodeId,
+    /// First slot asked for: what begins elsewhere answers an older question, and must not bring up a new one. Else two
+    /// copies of one answer would bring up two questions, and so on without end.
+    first: Slot,
+    until: Time,
+}
+
 impl CatchUp {
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.asked.map(|(_, until)| until)
+        self.asked.map(|asked| asked.until)
     }
 
     /// Asks `node` next.
@@ -116,8 +126,8 @@ impl Replica {
             return;
         }
         let last = match self.catch_up.asked {
-            Some((_, until)) if now < until => return,
-            Some((silent, _)) => Some(silent),
+            Some(asked) if now < asked.until => return,
+            Some(silent) => Some(silent.whom),
             None => None,
         };
         let Some(peer) = self.catch_up_peer(last) else { return };
@@ -135,7 +145,11 @@ impl Replica {
                 last: want,
             });
         }
-        self.catch_up.asked = Some((peer, now + self.config.timing.election_timeout));
+        self.catch_up.asked = Some(Asked {
+            whom: peer,
+            first,
+            until: now + self.config.timing.election_timeout,
+        });
         out.send(peer, Message::Fetch { from: first, to });
     }
 
@@ -200,12 +214,12 @@ impl Replica {
         chosen_upto: Slot,
         out: &mut Outbox,
     ) {
-        let is_answer = self.catch_up.asked.is_some_and(|(asked, _)| asked == from);
+        let open = self.catch_up.asked.as_mut();
+        let open = open.filter(|asked| (asked.whom, asked.first) == (from, first));
+        let is_answer = open.is_some();
         if entries.is_empty() {
-            if is_answer {
-                // It does not have them: as good as silence.
-                self.catch_up.asked = Some((from, now));
-            }
+            // It does not have them: as good as silence.
+            open.into_iter().for_each(|asked| asked.until = now);
             return;
         }
         let mut slot = first;

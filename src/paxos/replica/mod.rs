@@ -9,11 +9,12 @@
 //!   answer and no confirmation, and is not counted as heard, by itself either (`rules.md` 3, 14).
 //!
 //! * [`mod@self`]: routing, durability, deadlines. `voting`: answers as acceptor. `campaign`: pre-vote and phase 1.
-//!   `leading`: phase 2, heartbeats, step-down. `learning`: watermarks and catch-up.
+//!   `leading`: phase 2, heartbeats, step-down. `learning`: watermarks and catch-up. `recovering`: a lost memory.
 
 mod campaign;
 mod leading;
 mod learning;
+mod recovering;
 #[cfg(test)]
 mod tests;
 mod voting;
@@ -27,6 +28,7 @@ use super::identity::Lives;
 use super::learner::Learner;
 use super::outbox::{Note, Outbox, Write};
 use super::proposer::Phase1;
+use super::recovery::Recovery;
 use super::rounds::Freshness;
 use super::{Ballot, Entry, Incarnation, LogTime, Membership, Message, NodeId, Slot, Voter};
 use crate::rules::Rules;
@@ -120,6 +122,7 @@ enum Claim {
     Send { to: NodeId, message: Message },
     OwnVote { ballot: Ballot, slot: Slot },
     BallotUsed { ballot: Ballot },
+    Recovered,
 }
 
 /// One node's share in agreement.
@@ -139,6 +142,9 @@ pub struct Replica {
     highest_seen: Ballot,
     claims: VecDeque<(u64, Claim)>,
     may_vote: bool,
+    /// The present life has not recovered what the one before it may have promised.
+    must_recover: bool,
+    recovery: Option<Recovery>,
     has_room: bool,
     wrote_acceptance: bool,
     recorded_upto: Slot,
@@ -165,6 +171,8 @@ impl Replica {
             highest_seen: Ballot::ZERO,
             claims: VecDeque::new(),
             may_vote: false,
+            must_recover: false,
+            recovery: None,
             has_room: true,
             wrote_acceptance: false,
             recorded_upto: config.base,
@@ -210,6 +218,11 @@ impl Replica {
                 self.learner.learn(slot, &entry);
             }
             Write::ChosenUpto(upto) => self.recover_chosen_upto(upto),
+            Write::Copied { slot, ballot, entry } if slot > self.learner.chosen_upto() => {
+                self.recovering_acceptor().copy(slot, ballot, &entry);
+            }
+            Write::Copied { .. } => {}
+            Write::Recovered => self.must_recover = false,
         }
         if self.config.rules.use_ballots_once {
             self.highest_seen = self.highest_seen.max(self.used).max(self.promised());
@@ -251,6 +264,19 @@ impl Replica {
     /// A slot was applied here, or a state that ends with it came as a whole: its digest (`rules.md` 27).
     pub fn note_digest(&mut self, applied: Slot, digest: u64) {
         self.digests.note(applied, digest);
+    }
+
+    /// A life or start of a peer that was just met is on its way to the disk (`rules.md` 2): until [`Replica::know`] no
+    /// vote of it counts, and from now on this node's votes name its generation.
+    pub fn expect(&mut self, node: NodeId, generation: u32) {
+        if self.lives.expect(node, generation) {
+            self.forget_votes_of(node);
+        }
+    }
+
+    /// The newest generation of this node itself that it was told of: above its own, another process has taken its id.
+    pub fn newest_own_generation(&self) -> u32 {
+        self.lives.newest(self.config.node)
     }
 
     /// Notes an incarnation of a peer that is durable here: its votes count from now on (`rules.md` 2).
@@ -318,6 +344,9 @@ impl Replica {
                 self.on_chosen(now, from, first, entries, chosen_upto, out);
             }
             Message::HandOver { ballot } => self.on_hand_over(now, from, ballot, out),
+            Message::RecoverAnswer(answer) => self.on_recover_answer(now, from, answer, out),
+            // These concern who this node and its peer are: the machine looks at them first.
+            Message::Recover { .. } | Message::Forgotten { .. } => {}
         }
     }
 
@@ -361,6 +390,7 @@ impl Replica {
     /// Lets go what waited for records that are durable by now. Called at the end of each step: what waits for no
     /// record of this turn leaves at once.
     pub fn release(&mut self, now: Time, out: &mut Outbox) {
+        self.go_on_recovering(out);
         let up_to = out.synced();
         while self.claims.front().is_some_and(|(record, _)| *record <= up_to) {
             let Some((_, claim)) = self.claims.pop_front() else {
@@ -370,6 +400,7 @@ impl Replica {
                 Claim::Send { to, message } => out.send(to, message),
                 Claim::OwnVote { ballot, slot } => self.on_own_vote(now, ballot, slot, out),
                 Claim::BallotUsed { ballot } => self.on_ballot_used(now, ballot, out),
+                Claim::Recovered => self.on_recovered(out),
             }
         }
     }
@@ -402,6 +433,7 @@ impl Replica {
             Role::Asking(_) | Role::Follower => {}
         }
         self.tick_catch_up(now, out);
+        self.tick_recovery(now, out);
     }
 
     /// When `on_deadline` is due next, whatever the inputs.
@@ -412,7 +444,8 @@ impl Replica {
             Role::Preparing { phase, .. } if phase.is_durable => next = next.min(phase.resend_at),
             _ => {}
         }
-        next = self.catch_up.deadline().map_or(next, |due| next.min(due));
+        let others = [self.catch_up.deadline(), self.recovery_deadline()];
+        next = others.into_iter().flatten().fold(next, Time::min);
         (next != Time(u64::MAX)).then_some(next)
     }
 
@@ -431,6 +464,7 @@ impl Replica {
     /// The link to `peer` is up: what it may have missed is sent again, and a node without a leader looks again soon.
     pub fn on_link_up(&mut self, now: Time, peer: NodeId, out: &mut Outbox) {
         self.forget_clock_of(peer);
+        self.ask_for_memory(peer, out);
         match &self.role {
             Role::Leading(_) => {
                 self.resend_open_to(peer, out);
@@ -519,6 +553,7 @@ impl Replica {
         };
         timers.push((election, self.election.deadline()));
         timers.extend(self.catch_up.deadline().map(|due| ("catch_up", due)));
+        timers.extend(self.recovery_deadline().map(|due| ("ask_for_memory", due)));
         timers.retain(|(_, due)| *due != Time(u64::MAX));
         timers
     }
@@ -538,7 +573,7 @@ impl Replica {
 
     /// Whether this node takes part as a voter (D2). One whose state is wrong does not: what it holds may be wrong, too.
     pub fn votes(&self) -> bool {
-        self.may_vote && self.acceptor().is_some() && !self.digests.is_diverged()
+        self.may_vote && self.recovery.is_none() && self.acceptor().is_some() && !self.digests.is_diverged()
     }
 
     /// This node's digests, and what comparing them has shown.
@@ -590,6 +625,9 @@ impl Replica {
 
     /// Whether a vote of `from` counts; votes that it shows to be of forgotten lives are dropped at once.
     fn counts(&mut self, from: NodeId, voter: &Voter) -> bool {
+        if !self.config.rules.drop_forgotten_votes {
+            return true;
+        }
         let mut outdated = Vec::new();
         let counts = self.lives.counts(from, voter, &mut outdated);
         outdated.into_iter().for_each(|node| self.forget_votes_of(node));
@@ -597,11 +635,21 @@ impl Replica {
     }
 
     fn forget_votes_of(&mut self, node: NodeId) {
+        let members = &self.config.membership;
+        if !self.config.rules.drop_forgotten_votes {
+            return;
+        }
+        if let Some(recovery) = &mut self.recovery {
+            recovery.forget(members, node);
+        }
         match &mut self.role {
             Role::Follower => {}
-            Role::Asking(ask) => self.config.membership.remove(&mut ask.granted, node),
-            Role::Preparing { phase, .. } => phase.forget(&self.config.membership, node),
-            Role::Leading(leading) => leading.lead.forget(&self.config.membership, node),
+            Role::Asking(ask) => members.remove(&mut ask.granted, node),
+            Role::Preparing { phase, .. } => phase.forget(members, node),
+            Role::Leading(leading) => {
+                leading.lead.forget(members, node);
+                leading.rounds.forget(node);
+            }
         }
     }
 

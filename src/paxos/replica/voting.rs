@@ -189,16 +189,23 @@ impl Replica {
 
     /// ACCEPTED leaves after the sync; neighbours that wait for it together leave as one message.
     fn claim_accepted(&mut self, to: NodeId, ballot: Ballot, slot: Slot, out: &mut Outbox) {
+        let voter = self.voter();
         if let Some((
             record,
             Claim::Send {
                 to: before,
-                message: Message::Accepted { ballot: at, last, .. },
+                message:
+                    Message::Accepted {
+                        ballot: at,
+                        last,
+                        voter: by,
+                        ..
+                    },
             },
         )) = self.claims.back_mut()
-            && *before == to
-            && *at == ballot
-            && last.next() == slot
+            && (*before, *at, last.next()) == (to, ballot, slot)
+            // An acceptance after a peer's new life was met names that life; one before it does not.
+            && *by == voter
         {
             *last = slot;
             *record = out.written();
@@ -208,7 +215,7 @@ impl Replica {
             ballot,
             first: slot,
             last: slot,
-            voter: self.voter(),
+            voter,
         };
         self.claim(Claim::Send { to, message }, out);
     }
@@ -221,7 +228,7 @@ impl Replica {
         self.acceptor = AcceptorState::Down;
         // Claims of the failed acceptor are never told. A used ballot is the proposer's, and goes on.
         self.claims
-            .retain(|(_, claim)| matches!(claim, Claim::BallotUsed { .. }));
+            .retain(|(_, claim)| matches!(claim, Claim::BallotUsed { .. } | Claim::Recovered));
         out.note(Note::AcceptorFailed);
     }
 
@@ -249,7 +256,15 @@ impl Replica {
                 }
                 // Of a slot that is known as chosen only the promise that came with it matters.
                 Write::Accepted { ballot, .. } => acceptor.recover_promised(ballot),
-                Write::Promised(_) | Write::Used(_) | Write::Learned { .. } | Write::ChosenUpto(_) => {}
+                Write::Copied { slot, ballot, entry } if slot > chosen_upto => {
+                    acceptor.copy(slot, ballot, &entry);
+                }
+                Write::Promised(_)
+                | Write::Used(_)
+                | Write::Learned { .. }
+                | Write::Copied { .. }
+                | Write::ChosenUpto(_)
+                | Write::Recovered => {}
             }
         }
         if more {

@@ -2,6 +2,7 @@
 
 use super::{Checks, Judged, broken};
 use crate::machine::Note;
+use crate::paxos::message::RecoverAnswer;
 use crate::paxos::{self, Ballot, Entry, Message, NodeId, Slot};
 use crate::time::Time;
 
@@ -16,9 +17,22 @@ impl Checks {
             return broken("claims", format!("{node} says {message} while its log is not synced"));
         }
         let books = &self.disks[usize::from(node.0) - 1];
+        let counts = matches!(
+            message,
+            Message::Promise(_)
+                | Message::Accepted { .. }
+                | Message::HeartbeatAck(_)
+                | Message::PreVoteAnswer { .. }
+                | Message::RecoverAnswer(_)
+        );
+        if counts && books.recovers {
+            return broken("memory", format!("{node} says {message}, and has not recovered"));
+        }
         let proves = match message {
             Message::Prepare { ballot, .. } => books.used.contains(ballot),
-            Message::Promise(promise) => books.founded && books.promised >= promise.ballot,
+            Message::RecoverAnswer(RecoverAnswer { promise, .. }) | Message::Promise(promise) => {
+                books.founded && books.promised >= promise.ballot
+            }
             // For a slot that it knows as chosen a node votes without writing the entry again.
             Message::Accepted {
                 ballot, first, last, ..
@@ -37,7 +51,7 @@ impl Checks {
             );
         }
         match message {
-            Message::Promise(promise) => {
+            Message::RecoverAnswer(RecoverAnswer { promise, .. }) | Message::Promise(promise) => {
                 self.reports_all(node, promise)?;
                 self.is_chosen_upto(node, message, promise.chosen_upto)
             }
