@@ -429,6 +429,83 @@ fn a_node_whose_state_was_altered_is_found_stops_serving_and_is_well_after_a_new
     assert_eq!(code, Some(0), "{words}");
 }
 
+/// Waits until a node votes; it may take five seconds with all others up.
+fn wait_until_it_votes(cluster: &mut TestCluster, id: u16, generation: u64) {
+    let began = support::now();
+    let votes = |cluster: &synod::cluster::LocalCluster| {
+        let status = cluster.status(id).unwrap_or_default();
+        status["voter"] == true && status["generation"] == generation
+    };
+    let voted = cluster.wait_until(Duration::from_secs(5), votes);
+    let status = cluster.status(id).unwrap_or_default();
+    assert!(voted, "n{id} does not vote again: {}", status["voter_reason"]);
+    eprintln!("n{id} votes again after {:?}", began.elapsed());
+}
+
+#[test]
+fn a_node_that_lost_its_memory_votes_again_by_itself() {
+    let mut cluster = start_cluster(3, &[]);
+    let writers = Writers::start(&cluster, 4);
+    writers.wait_for_more(&mut cluster, 50);
+    let leader = cluster.wait_for_leader();
+    let victim = cluster.ids().into_iter().find(|id| *id != leader).expect("three");
+    let directory = cluster.data_dir(victim);
+
+    // Its directory is gone.
+    cluster.kill_node(victim);
+    std::fs::remove_dir_all(&directory).expect("it had one");
+    cluster.start_node(victim).expect("it starts");
+    wait_until_it_votes(&mut cluster, victim, 2);
+
+    // An old copy of it comes back: taken now, and put back after another start.
+    cluster.kill_node(victim);
+    let copy = directory.with_extension("copy");
+    copy_directory(&directory, &copy);
+    cluster.start_node(victim).expect("it starts");
+    wait_until_it_votes(&mut cluster, victim, 2);
+    writers.wait_for_more(&mut cluster, 30);
+    cluster.kill_node(victim);
+    std::fs::remove_dir_all(&directory).expect("it is there");
+    std::fs::rename(&copy, &directory).expect("one file system");
+    cluster.start_node(victim).expect("it starts");
+    wait_until_it_votes(&mut cluster, victim, 3);
+
+    // A header cannot be read: the start is refused, and names the step that leads back.
+    cluster.kill_node(victim);
+    let log = directory.join("wal-0000000001.log");
+    let mut bytes = std::fs::read(&log).expect("the log is there");
+    bytes[..8].fill(0xff);
+    std::fs::write(&log, bytes).expect("it can be written");
+    cluster.start_node(victim).expect("it starts");
+    let mut words = String::new();
+    let began = support::now();
+    while cluster.is_running(victim) && began.elapsed() < Duration::from_secs(5) {
+        let span = Duration::from_millis(20);
+        let ended = cluster.nodes.pump(span, |_, line| words += line).expect("log lines");
+        assert!(ended.iter().all(|(id, _)| *id == victim), "{ended:?}");
+    }
+    assert!(
+        words.contains("wal-0000000001.log is damaged at offset 0") && words.contains("move it away"),
+        "{words}"
+    );
+    std::fs::rename(&directory, directory.with_extension("damaged")).expect("one file system");
+    cluster.start_node(victim).expect("it starts");
+    wait_until_it_votes(&mut cluster, victim, 4);
+
+    // It counts: with another one down, its vote is needed.
+    cluster.kill_node(leader);
+    writers.wait_for_more(&mut cluster, 50);
+    writers.finish(&mut cluster);
+}
+
+fn copy_directory(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir(to).expect("a new directory");
+    for entry in std::fs::read_dir(from).expect("it is there") {
+        let name = entry.expect("it can be listed").file_name();
+        std::fs::copy(from.join(&name), to.join(&name)).expect("files can be copied");
+    }
+}
+
 /// `synod verify`: its exit code and what it printed.
 fn verify(cluster: &TestCluster) -> (Option<i32>, String) {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_synod"))

@@ -127,6 +127,11 @@ impl LocalCluster {
         addresses.join(",")
     }
 
+    /// The data directory of node `id`.
+    pub fn data_dir(&self, id: u16) -> PathBuf {
+        self.options.data_dir.join(id.to_string())
+    }
+
     /// Whether node `id` runs, as far as was seen.
     pub fn is_running(&self, id: u16) -> bool {
         self.nodes.get(&id).is_some_and(|node| node.child.is_some())
@@ -161,7 +166,7 @@ impl LocalCluster {
                 "--exit-with-parent",
             ])
             .arg("--data-dir")
-            .arg(self.options.data_dir.join(id.to_string()))
+            .arg(self.data_dir(id))
             .args(
                 self.options
                     .flags

@@ -150,6 +150,11 @@ impl Founding {
         &self.memory
     }
 
+    /// The incarnation that this node goes by.
+    pub(super) fn incarnation(&self) -> Incarnation {
+        self.identity.incarnation
+    }
+
     /// Whether nothing may be sent to peers before the next sync (see [`Memory::is_silent`]).
     pub(super) fn is_silent(&self) -> bool {
         self.memory.is_silent(self.synced)

@@ -17,7 +17,7 @@ use crate::kv::state::{Applied, State};
 use crate::kv::{Command, Op};
 use crate::paxos::election::Timing;
 use crate::paxos::replica::Config;
-use crate::paxos::{Entry, EntryKind, Health, Membership, NodeId, Outbox, Output, Replica, Slot, Stance};
+use crate::paxos::{Entry, EntryKind, Health, Incarnation, Membership, NodeId, Outbox, Output, Replica, Slot, Stance};
 use crate::time::Time;
 use crate::wire::hello::HelloKind;
 use crate::wire::message::ErrorCode;
@@ -251,6 +251,11 @@ impl Machine {
             self.addresses.get(&node)
         };
         Some((node, address.cloned().unwrap_or_default()))
+    }
+
+    /// The incarnation that this node goes by.
+    pub fn incarnation(&self) -> Incarnation {
+        self.founding.incarnation()
     }
 
     /// Whether a clean end was asked for.

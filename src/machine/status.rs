@@ -51,6 +51,8 @@ pub struct Status {
     pub voter: bool,
     /// Why, or why not.
     pub voter_reason: String,
+    /// Generation of its incarnation: 1, and one more each time that it lost its memory.
+    pub generation: u32,
     /// The first slot at which its state was seen to differ from a peer's or a quorum's, while it does not serve for it.
     pub diverged: Option<Slot>,
     /// From whom, and what is known of it.
@@ -113,6 +115,7 @@ impl Machine {
             waits_for: self.founding.waits_for(),
             voter: replica.votes(),
             voter_reason: self.voter_reason(),
+            generation: self.founding.incarnation().generation,
             diverged: match replica.digests().health() {
                 Health::Sound => None,
                 Health::Suspect { slot, .. } | Health::Diverged { slot } => Some(slot),

@@ -72,6 +72,10 @@ pub struct Gauges {
     pub digests: (u64, u64),
     /// Whether this node's state differs from a peer's or a quorum's, and it serves nobody.
     pub diverged: bool,
+    /// Whether it votes.
+    pub votes: bool,
+    /// Generation of its incarnation.
+    pub generation: u32,
 }
 
 impl Metrics {
@@ -150,6 +154,8 @@ impl Metrics {
             ("digests_compared", now.digests.0),
             ("digests_differing", now.digests.1),
             ("diverged", now.diverged.into()),
+            ("voter", now.votes.into()),
+            ("generation", now.generation.into()),
         ]
         .map(|(name, value)| (name.to_string(), value))
         .into();

@@ -34,6 +34,7 @@ pub fn json(machine: &Machine, now: Time, faults: &Faults) -> Value {
         "waits_for": ids(&status.waits_for),
         "voter": status.voter,
         "voter_reason": status.voter_reason,
+        "generation": status.generation,
         "diverged": status.diverged.map(|slot| slot.0),
         "diverged_reason": status.diverged_reason,
         "acceptor_up": status.acceptor_up,

@@ -266,6 +266,8 @@ pub(super) fn metrics(context: &Context<'_>) -> Value {
     let gauges = Gauges {
         digests: digests.counts(),
         diverged: digests.health() != Health::Sound,
+        votes: context.machine.replica().votes(),
+        generation: context.machine.incarnation().generation,
         ..context.gauges
     };
     let counters = context.metrics.list(&gauges);
