@@ -9,6 +9,7 @@ use super::node::Death;
 use super::world::World;
 use crate::paxos::Start;
 use crate::storage::sim::SimDisk;
+use crate::storage::unit::UNIT_MAGIC;
 use fastrand::Rng;
 use std::fmt;
 
@@ -40,20 +41,23 @@ impl World {
         is_founded && is_well(&self.nodes[node]) && 2 * (well - 1) > self.nodes.len()
     }
 
-    /// A bit of what was proven long ago flips: the node must notice, and not start.
+    /// A bit of what was proven long ago flips: the node must notice, and not start. Of the last unit nobody could tell rot
+    /// from a torn tail, so it is spared.
     pub(super) fn rot(&mut self, node: usize, rng: &mut Rng) {
         let name = "wal-0000000001.log";
-        let Some(contents) = self.nodes[node].disk.contents(name) else {
-            return;
-        };
-        let written = contents.iter().rposition(|byte| *byte != 0).unwrap_or_default();
-        if !self.may_lose(node) || written < UNITS_BEGIN + 2048 {
+        if !self.may_lose(node) {
             return;
         }
-        let offset = rng.usize(UNITS_BEGIN..UNITS_BEGIN + (written - UNITS_BEGIN) / 2);
         self.bring_down(node, Death::PowerLost);
+        let contents = self.nodes[node].disk.contents(name).unwrap_or_default();
+        let magic = UNIT_MAGIC.to_be_bytes();
+        let last_unit = contents.windows(magic.len()).rposition(|bytes| bytes == magic);
+        let Some(end) = last_unit.filter(|end| *end > UNITS_BEGIN) else {
+            return;
+        };
         self.nodes[node].has_rot = true;
-        self.nodes[node].disk.flip_bit(name, offset as u64, rng.u8(0..8));
+        let offset = rng.usize(UNITS_BEGIN..end) as u64;
+        self.nodes[node].disk.flip_bit(name, offset, rng.u8(0..8));
     }
 
     /// The node has refused to start on what rotted: its operator does what it says, and starts it with an empty directory.
