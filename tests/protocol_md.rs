@@ -1,9 +1,12 @@
 //! `protocol.md` is the contract: every hex block in it is decoded, compared, encoded and compared again here.
 //!
-//! A block is fenced as ```` ```text example=NAME ````; its first line is a caption, and in every other line the hex ends
-//! at two spaces. If a block is wrong, the failure prints the bytes that should stand there.
+//! If a block is wrong, the failure prints the bytes that should stand there.
+
+#[path = "support/examples.rs"]
+mod examples;
 
 use bytes::{Bytes, BytesMut};
+use examples::{DOCUMENT, Example, examples};
 use std::collections::BTreeMap;
 use synod::kv::{Answer, Command, Done, Expect, Op, Previous, SessionRef, State, Versioned};
 use synod::paxos::message::{AcceptedEntry, Heartbeat, HeartbeatAck, Promise, RecoverAnswer};
@@ -18,34 +21,6 @@ use synod::wire::record::{self, RecordKind};
 use synod::wire::{
     Code, Frame, Hello, HelloKind, Outcome, Record, Reply, Request, RequestOp, RosterEntry, Served, body,
 };
-
-const DOCUMENT: &str = include_str!("../protocol.md");
-
-/// One hex block of the document.
-struct Example {
-    caption: &'static str,
-    bytes: Vec<u8>,
-}
-
-fn examples() -> BTreeMap<&'static str, Example> {
-    let mut examples = BTreeMap::new();
-    for block in DOCUMENT.split("```text example=").skip(1) {
-        let (name, rest) = block.split_once('\n').expect("a fence ends its line");
-        let (content, _) = rest.split_once("\n```").expect("every block is closed");
-        let (caption, lines) = content.split_once('\n').expect("a caption, then hex");
-        let bytes = lines.lines().flat_map(|line| hex_of(name, line)).collect();
-        let before = examples.insert(name, Example { caption, bytes });
-        assert!(before.is_none(), "two examples are called {name}");
-    }
-    examples
-}
-
-fn hex_of(name: &str, line: &str) -> Vec<u8> {
-    let hex: String = line.split("  ").next().unwrap_or_default().split_whitespace().collect();
-    assert!(hex.len().is_multiple_of(2), "{name}: half a byte in {line:?}");
-    let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap_or_else(|_| panic!("{name}: no hex in {line:?}"));
-    (0..hex.len()).step_by(2).map(byte).collect()
-}
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

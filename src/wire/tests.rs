@@ -19,6 +19,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::RngSeed;
 
+// The larger strategies are boxed: nested as they are, a strategy and the tree of what it drew are one value each, and
+// without optimisation several copies of it at a time are more than a thread's stack.
+
 fn count() -> impl Strategy<Value = u64> {
     prop_oneof![0..1000u64, 0..=COUNT_MAX]
 }
@@ -116,14 +119,14 @@ fn command() -> impl Strategy<Value = Command> {
     })
 }
 
-fn entry() -> impl Strategy<Value = Entry> {
+fn entry() -> BoxedStrategy<Entry> {
     let batch = (count(), vec(command(), 0..5)).prop_map(|(stamp, commands)| body::batch(LogTime(stamp), &commands));
     let unknown = (4..=u8::MAX, any::<u8>(), count(), bytes(20)).prop_map(|(kind, format, stamp, rest)| {
         let body = [&[kind, format][..], &stamp.to_be_bytes(), &rest].concat();
         let crc = crc32fast::hash(&body);
         body::parse(body.into(), crc).expect("the head is whole")
     });
-    prop_oneof![batch, count().prop_map(|stamp| body::noop(LogTime(stamp))), unknown]
+    prop_oneof![batch, count().prop_map(|stamp| body::noop(LogTime(stamp))), unknown].boxed()
 }
 
 fn promise() -> impl Strategy<Value = Promise> {
@@ -188,7 +191,7 @@ fn heartbeat_ack() -> impl Strategy<Value = Message> {
     })
 }
 
-fn phase_messages() -> impl Strategy<Value = Message> {
+fn phase_messages() -> BoxedStrategy<Message> {
     let prepare = (ballot(), any::<u32>(), count(), open_slot()).prop_map(|(ballot, attempt, config, from_slot)| {
         Message::Prepare {
             ballot,
@@ -215,23 +218,25 @@ fn phase_messages() -> impl Strategy<Value = Message> {
             voter,
         });
     let nack = (ballot(), ballot()).prop_map(|(ballot, promised)| Message::Nack { ballot, promised });
-    prop_oneof![prepare, promise().prop_map(Message::Promise), accept, accepted, nack]
+    prop_oneof![prepare, promise().prop_map(Message::Promise), accept, accepted, nack].boxed()
 }
 
-fn recover_answer() -> impl Strategy<Value = Message> {
+fn recover_answer() -> BoxedStrategy<Message> {
     let life = (incarnation(), start()).prop_map(|(incarnation, start)| Life { incarnation, start });
     let lives = btree_map(node(), life, 0..5);
-    (any::<u64>(), ballot(), lives, promise()).prop_map(|(nonce, highest, lives, promise)| {
-        Message::RecoverAnswer(RecoverAnswer {
-            nonce,
-            highest,
-            lives: lives.into_iter().collect(),
-            promise,
+    (any::<u64>(), ballot(), lives, promise())
+        .prop_map(|(nonce, highest, lives, promise)| {
+            Message::RecoverAnswer(RecoverAnswer {
+                nonce,
+                highest,
+                lives: lives.into_iter().collect(),
+                promise,
+            })
         })
-    })
+        .boxed()
 }
 
-fn message() -> impl Strategy<Value = Message> {
+fn message() -> BoxedStrategy<Message> {
     let pre_vote = (any::<u32>(), ballot()).prop_map(|(attempt, highest)| Message::PreVote { attempt, highest });
     let answer = (any::<u32>(), any::<bool>(), ballot(), voter()).prop_map(|(attempt, granted, highest, voter)| {
         Message::PreVoteAnswer {
@@ -277,6 +282,7 @@ fn message() -> impl Strategy<Value = Message> {
         1 => recover_answer(),
         1 => forgotten
     ]
+    .boxed()
 }
 
 fn node_hello() -> impl Strategy<Value = NodeHello> {
@@ -298,32 +304,36 @@ fn node_hello() -> impl Strategy<Value = NodeHello> {
     )
 }
 
-fn any_hello() -> impl Strategy<Value = Hello> {
+fn any_hello() -> BoxedStrategy<Hello> {
     let kind = prop_oneof![Just(HelloKind::Client), node_hello().prop_map(HelloKind::Node),];
-    (any::<u64>(), kind, "[a-zäöü]{0,20}", any::<u64>()).prop_map(|(features, kind, cluster_name, cluster_id)| Hello {
-        version_min: hello::PROTOCOL_VERSION_MIN,
-        version_max: hello::PROTOCOL_VERSION_MAX,
-        features,
-        kind,
-        cluster_name,
-        cluster_id,
-    })
+    (any::<u64>(), kind, "[a-zäöü]{0,20}", any::<u64>())
+        .prop_map(|(features, kind, cluster_name, cluster_id)| Hello {
+            version_min: hello::PROTOCOL_VERSION_MIN,
+            version_max: hello::PROTOCOL_VERSION_MAX,
+            features,
+            kind,
+            cluster_name,
+            cluster_id,
+        })
+        .boxed()
 }
 
-fn request() -> impl Strategy<Value = Request> {
+fn request() -> BoxedStrategy<Request> {
     let asked = prop_oneof![
         4 => op().prop_map(RequestOp::Write),
         1 => bytes(20).prop_map(|key| RequestOp::Get { key }),
         1 => (bytes(20), slot()).prop_map(|(key, at_least)| RequestOp::GetStale { key, at_least }),
         1 => Just(RequestOp::Status),
     ];
-    (any::<u32>(), session(), count(), count(), asked).prop_map(|(deadline_ms, session, number, low, op)| Request {
-        deadline_ms,
-        session,
-        number,
-        low,
-        op,
-    })
+    (any::<u32>(), session(), count(), count(), asked)
+        .prop_map(|(deadline_ms, session, number, low, op)| Request {
+            deadline_ms,
+            session,
+            number,
+            low,
+            op,
+        })
+        .boxed()
 }
 
 fn versioned() -> impl Strategy<Value = Versioned> {
@@ -367,7 +377,7 @@ fn served() -> impl Strategy<Value = Served> {
     ]
 }
 
-fn reply() -> impl Strategy<Value = Reply> {
+fn reply() -> BoxedStrategy<Reply> {
     let code = |unknown: bool| {
         select(
             Code::ALL
@@ -385,7 +395,9 @@ fn reply() -> impl Strategy<Value = Reply> {
         }),
         1 => code(true).prop_map(|code| Outcome::Unknown { code }),
     ];
-    (outcome, option::of((node(), ".{0,20}"))).prop_map(|(outcome, leader)| Reply { outcome, leader })
+    (outcome, option::of((node(), ".{0,20}")))
+        .prop_map(|(outcome, leader)| Reply { outcome, leader })
+        .boxed()
 }
 
 fn any_frame() -> impl Strategy<Value = Frame> {

@@ -10,7 +10,7 @@
 //! * After an `info` (or with no completion at all) nobody knows whether the operation took effect, and it may still
 //!   do so at any later time: the process is not used again.
 //! * `time` is nanoseconds of one clock, taken before the first byte is sent and after the last is received. A file
-//!   without any `time` is read in the order of its lines.
+//!   without any `time` is read in the order of its events.
 //!
 //! Not here: what the operations mean, and whether a history could have happened ([`super::check`]).
 
@@ -247,6 +247,8 @@ pub struct Pairing {
     processes: BTreeMap<u64, Process>,
     /// Whether lines have a time; settled by the first.
     timed: Option<bool>,
+    /// Events taken in: the clock where lines have no time. Not the number of the line, on which several may stand.
+    events: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -257,7 +259,7 @@ enum Process {
 }
 
 impl Pairing {
-    /// Takes in the event of a line. `time` is `None` where the line has none; lines then count as the clock.
+    /// Takes in the event of a line. `time` is `None` where the line has none; the order of events is the clock then.
     ///
     /// # Errors
     /// What is wrong with it; it is then left out.
@@ -265,7 +267,8 @@ impl Pairing {
         if *self.timed.get_or_insert(time.is_some()) != time.is_some() {
             return Err(LineError::TimeOnSomeLines);
         }
-        event.time = time.unwrap_or(line);
+        self.events += 1;
+        event.time = time.unwrap_or(self.events);
         let process = self.processes.entry(event.process).or_insert(Process::Idle);
         match (event.kind, *process) {
             (_, Process::Retired { line }) => Err(LineError::UsedAfterInfo { since: line }),

@@ -397,6 +397,21 @@ mod tests {
         "\"time\":2}",
     ];
 
+    /// Found by fuzzing: the line was the clock, so all of a vector printed on one line happened at once, and a read of
+    /// what was overwritten before it began passed as linearizable.
+    #[test]
+    fn events_on_one_line_without_times_happen_one_after_the_other() {
+        let line = "[{:process 0, :type :invoke, :f :write, :value [7 1]} {:process 0, :type :ok, :f :write, :value [7 1]} \
+            {:process 0, :type :invoke, :f :write, :value [7 2]} {:process 0, :type :ok, :f :write, :value [7 2]} \
+            {:process 1, :type :invoke, :f :read, :value [7 nil]} {:process 1, :type :ok, :f :read, :value [7 1]}]";
+        let history = read_either(line.as_bytes()).unwrap();
+        let verdict = crate::workload::check::check(&history, std::time::Duration::from_secs(5));
+        assert!(
+            matches!(verdict, crate::workload::check::Verdict::Violation(..)),
+            "{verdict:?}"
+        );
+    }
+
     #[test]
     fn what_is_no_edn_is_refused_with_its_line_and_never_a_panic() {
         let nested = "[".repeat(100_000);
