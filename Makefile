@@ -13,9 +13,13 @@
 #   make bench-memory                   growth of a node by a million keys
 #   make bench-micro [WORDS=...]        codec, log, acceptor, state machine and checker by themselves
 #   make bench-limits                   what this machine allows: disk, echo, bare replication
-#   make chaos [DURATION=30s]           five nodes under load, killed and failing at random; nothing may be lost
+#   make torture [DURATION=60s] [SEED=n]   five real nodes under load and every fault; nothing may be lost
 #   make sim [DURATION=60s] [SEED=n]    simulated clusters under faults: fresh seeds for so long, or one seed again
+#   make lesson-NAME                    one rule broken on purpose: its smallest story, and a diagram (`synod lesson` lists them)
+#   make lessons                        all of them: each is noticed, and docs/lessons.md shows them as they are
+#   make lessons-page                   docs/lessons.md, made anew
 #   make model                          the whole of small worlds, above 10^7 states, and the shortest way to each broken rule
+#   make fuzz [DURATION=60s] [TARGET=frame]   damaged input at everything that reads any; INPUT=file tries one again
 #   make soak [SEEDS=2000]              the random worlds for longer
 #   make scripts                        record the golden scripts anew; read the diff before you commit it
 #   make clean-data                     remove the data of run-cluster
@@ -32,7 +36,7 @@ FIGURES = $(CARGO) bench --quiet --locked --bench figures --
 WORDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run-cluster run-workload bench bench-full bench-targets bench-plot bench-failover bench-memory bench-micro bench-limits chaos test soak sim model lint scripts clean-data clean
+.PHONY: help build run-cluster run-workload bench bench-full bench-targets bench-plot bench-failover bench-memory bench-micro bench-limits torture test soak sim lessons lessons-page model fuzz lint scripts clean-data clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -71,8 +75,8 @@ bench-limits:
 bench-micro:
 	$(CARGO) bench --quiet --locked --bench micro -- $(WORDS)
 
-chaos: build
-	$(SYNOD) cluster --nodes 5 --chaos $(or $(DURATION),30s)
+torture: build
+	$(SYNOD) cluster --nodes 5 --torture $(or $(DURATION),60s) $(if $(SEED),--seed $(SEED))
 
 test:
 	$(CARGO) test --locked
@@ -82,6 +86,20 @@ sim: build
 
 model:
 	$(CARGO) test --locked --test model -- --include-ignored --nocapture
+
+lesson-%: build
+	@$(SYNOD) lesson $*
+
+lessons:
+	LESSONS=all $(CARGO) test --locked --test sim lesson
+
+lessons-page: build
+	@$(SYNOD) lesson --page > target/lessons.md
+	@mv target/lessons.md docs/lessons.md
+
+# TARGET, SEED, INPUT and KEEP=1 (new cases into tests/corpus) reach it as environment.
+fuzz:
+	FUZZ=$(or $(DURATION),60s) TARGET=$(TARGET) INPUT=$(INPUT) $(CARGO) test --locked --test fuzz -- --nocapture --test-threads=1
 
 soak:
 	SEEDS=$(SEEDS) $(CARGO) test --locked --test random_worlds

@@ -10,6 +10,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use support::{RawClient, TestCluster, client, start_cluster};
 use synod::client::blocking::{Cas, Error};
+use synod::cluster::local::ClusterError;
+use synod::cluster::torture;
 use synod::kv::{Answer, Done, Expect, Op, SessionRef};
 use synod::paxos::Slot;
 use synod::wire::{Code, Outcome, RequestOp, Served};
@@ -514,4 +516,60 @@ fn verify(cluster: &TestCluster) -> (Option<i32>, String) {
         .expect("synod runs");
     let words = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&words).into_owned())
+}
+
+#[test]
+fn ten_seconds_of_torture_hold_every_kind_of_fault_and_lose_nothing() {
+    let directory = tempfile::tempdir().expect("the system has room for a directory");
+    let seed = fastrand::u64(..1_000_000);
+    let settings = torture::Settings {
+        seed,
+        duration: Duration::from_secs(10),
+        directory: directory.path().to_path_buf(),
+        is_told: true,
+    };
+    println!("seed {seed}: make torture DURATION=10s SEED={seed}");
+    let report = loop {
+        let options = support::options(directory.path(), 5, &["--allow-faults"]);
+        match torture::run(options, &settings, || false) {
+            Err(ClusterError::PortTaken { .. }) => {}
+            ended => break ended.expect("a cluster to torture"),
+        }
+    };
+    println!("{report}");
+    assert_eq!(report.code(), 0, "{report}");
+    for kind in torture::plan::Kind::ALL {
+        assert!(report.cycles.contains_key(&kind), "{} never happened", kind.name());
+    }
+    assert!(report.seen.done > 1000, "{report}");
+}
+
+#[test]
+fn ctrl_c_ends_a_cluster_before_its_first_leader_and_in_the_middle_of_torture() {
+    let directory = tempfile::tempdir().expect("the system has room for a directory");
+    // A cluster whose nodes wait for one that is not there has no leader; a stopped node hears no SIGTERM.
+    for (flags, patience) in [(&["--torture", "60s"][..], 3000), (&[], 50)] {
+        let options = support::options(directory.path(), 5, &[]);
+        let mut launcher = std::process::Command::new(env!("CARGO_BIN_EXE_synod"))
+            .args(["cluster", "--nodes", "5", "--base-port", &options.base_port.to_string()])
+            .arg("--data-dir")
+            .arg(directory.path())
+            .args(flags)
+            .args(["--", "--segment-bytes", "8MiB"])
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("synod runs");
+        std::thread::sleep(Duration::from_millis(patience));
+        let pid = rustix::process::Pid::from_child(&launcher);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+        let asked = support::now();
+        let status = launcher.wait().expect("it ends");
+        assert!(asked.elapsed() < Duration::from_secs(10), "{flags:?}: it does not end");
+        let expected = if flags.is_empty() { 0 } else { 130 };
+        assert_eq!(status.code(), Some(expected), "{flags:?}");
+        for port in options.base_port..options.base_port + 5 {
+            let listener = std::net::TcpListener::bind(("127.0.0.1", port));
+            assert!(listener.is_ok(), "{flags:?}: a process is left on port {port}");
+        }
+    }
 }

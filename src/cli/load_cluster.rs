@@ -79,6 +79,7 @@ pub(super) fn run(global: &Global, args: &ClusterArgs, file: &Path) -> io::Resul
             super::complain(&error.to_string());
             return Ok(match error {
                 ClusterError::PortTaken { .. } | ClusterError::CannotRun { .. } => exit::USAGE,
+                ClusterError::Interrupted => exit::INTERRUPTED,
                 ClusterError::Ended { .. } | ClusterError::NoLeader | ClusterError::Io(_) => exit::UNREACHABLE,
             });
         }
@@ -88,9 +89,9 @@ pub(super) fn run(global: &Global, args: &ClusterArgs, file: &Path) -> io::Resul
     let mut processes = Processes { cluster, log };
     let flags = load::RunFlags {
         seed: args.seed,
-        history: None,
-        check: false,
-        check_time: Duration::from_secs(60),
+        history: args.history.clone(),
+        check: args.check,
+        check_time: args.check_time,
         series: false,
         histogram: false,
     };

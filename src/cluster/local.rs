@@ -63,6 +63,8 @@ pub enum ClusterError {
     },
     /// No leader came to be in time.
     NoLeader,
+    /// Whoever waited was told to wait no longer.
+    Interrupted,
     /// Anything else of the system.
     Io(io::Error),
 }
@@ -270,7 +272,20 @@ impl LocalCluster {
     ///
     /// # Errors
     /// [`ClusterError::NoLeader`] after `limit`; [`ClusterError::Ended`] if a node ends.
-    pub fn wait_for_leader(&mut self, limit: Duration, mut line: impl FnMut(u16, &str)) -> Result<u16, ClusterError> {
+    pub fn wait_for_leader(&mut self, limit: Duration, line: impl FnMut(u16, &str)) -> Result<u16, ClusterError> {
+        self.wait_for_leader_unless(limit, || false, line)
+    }
+
+    /// As [`LocalCluster::wait_for_leader`], until `is_interrupted` says so.
+    ///
+    /// # Errors
+    /// As there, and [`ClusterError::Interrupted`].
+    pub fn wait_for_leader_unless(
+        &mut self,
+        limit: Duration,
+        mut is_interrupted: impl FnMut() -> bool,
+        mut line: impl FnMut(u16, &str),
+    ) -> Result<u16, ClusterError> {
         #[expect(
             clippy::disallowed_methods,
             reason = "the launcher is at the edge: it reads the clock"
@@ -278,6 +293,9 @@ impl LocalCluster {
         let now = Instant::now;
         let until = now() + limit;
         while now() < until {
+            if is_interrupted() {
+                return Err(ClusterError::Interrupted);
+            }
             if let Some((id, status)) = self
                 .pump(Duration::from_millis(50), &mut line)
                 .map_err(ClusterError::Io)?
@@ -292,13 +310,33 @@ impl LocalCluster {
         Err(ClusterError::NoLeader)
     }
 
-    /// Asks all nodes to end and waits for them; kills them after 3 s, or as soon as `is_killed` says so.
+    /// Asks all nodes to end and waits for them: the leader first, so that its hand-over finds somebody, then the others.
+    /// Kills them after 3 s each, or as soon as `is_killed` says so.
     ///
     /// # Errors
     /// What the system says.
     pub fn stop(&mut self, mut is_killed: impl FnMut() -> bool, mut line: impl FnMut(u16, &str)) -> io::Result<()> {
         for id in self.ids() {
-            self.signal(id, Signal::TERM);
+            self.signal(id, Signal::CONT); // one that is stopped hears nothing else
+        }
+        if let Some(leader) = self.leader() {
+            self.end(&[leader], &mut is_killed, &mut line)?;
+        }
+        self.end(&self.ids(), &mut is_killed, &mut line)?;
+        self.pump(Duration::ZERO, &mut line)?;
+        self.kill_all();
+        Ok(())
+    }
+
+    /// Asks some nodes to end, and waits for them for a while.
+    fn end(
+        &mut self,
+        ids: &[u16],
+        mut is_killed: impl FnMut() -> bool,
+        mut line: impl FnMut(u16, &str),
+    ) -> io::Result<()> {
+        for id in ids {
+            self.signal(*id, Signal::TERM);
         }
         #[expect(
             clippy::disallowed_methods,
@@ -306,11 +344,9 @@ impl LocalCluster {
         )]
         let now = Instant::now;
         let until = now() + END_TIMEOUT;
-        while self.ids().iter().any(|id| self.is_running(*id)) && now() < until && !is_killed() {
+        while ids.iter().any(|id| self.is_running(*id)) && now() < until && !is_killed() {
             self.pump(Duration::from_millis(20), &mut line)?;
         }
-        self.pump(Duration::ZERO, &mut line)?;
-        self.kill_all();
         Ok(())
     }
 
@@ -376,6 +412,7 @@ impl fmt::Display for ClusterError {
             ClusterError::CannotRun { program, source } => write!(f, "cannot run {}: {source}", program.display()),
             ClusterError::Ended { id, status } => write!(f, "node {id} ended at its start: {status}"),
             ClusterError::NoLeader => write!(f, "no leader came to be in time"),
+            ClusterError::Interrupted => write!(f, "interrupted"),
             ClusterError::Io(error) => error.fmt(f),
         }
     }

@@ -1,7 +1,7 @@
 //! `synod cluster`: a cluster to play with, until Ctrl-C.
 
-use super::chaos;
 use super::local::{ClusterError, LocalCluster, Options};
+use super::torture;
 use crate::units;
 use clap::Args;
 use std::io::{self, IsTerminal, Read, Write};
@@ -29,17 +29,29 @@ pub struct ClusterArgs {
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
-    /// Kills nodes and fails acceptors at random under a workload for so long, checks its history, and ends
+    /// Kills, stops, cuts off and slows nodes under a workload for so long, checks what its clients saw, and ends
     #[arg(long, value_name = "DURATION", value_parser = units::parse_positive_duration)]
-    pub chaos: Option<Duration>,
+    pub torture: Option<Duration>,
 
     /// Runs a workload script against the cluster, which it may `kill` and `start` nodes of, and ends
-    #[arg(long, value_name = "FILE", conflicts_with = "chaos")]
+    #[arg(long, value_name = "FILE", conflicts_with = "torture")]
     pub run: Option<PathBuf>,
 
-    /// Seed of --chaos or --run [default: drawn afresh, and printed]
+    /// Seed of --torture or --run [default: drawn afresh, and printed]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+
+    /// With --run: writes every operation, for `synod check`
+    #[arg(long, value_name = "FILE", requires = "run")]
+    pub history: Option<PathBuf>,
+
+    /// With --run: checks that what clients saw is linearizable; exit 1 if not, 4 if undecided
+    #[arg(long, requires = "run")]
+    pub check: bool,
+
+    /// With --run: longest time for --check
+    #[arg(long, value_name = "TIME", requires = "run", default_value = "60s", value_parser = units::parse_positive_duration)]
+    pub check_time: Duration,
 
     /// Further flags of every node, behind `--`
     #[arg(last = true, value_name = "SYNODD FLAGS")]
@@ -48,15 +60,16 @@ pub struct ClusterArgs {
 
 /// Runs the command; its exit code.
 pub fn run(args: &ClusterArgs) -> u8 {
-    let result = match args.chaos {
-        Some(duration) => chaos::run(args, duration),
+    let result = match args.torture {
+        Some(duration) => torture(args, duration),
         None => play(args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("synod cluster: {error}");
         match error {
             ClusterError::PortTaken { .. } | ClusterError::CannotRun { .. } => 2,
-            _ => 5,
+            ClusterError::Interrupted => 130,
+            ClusterError::Ended { .. } | ClusterError::NoLeader | ClusterError::Io(_) => 5,
         }
     })
 }
@@ -112,8 +125,12 @@ fn play(args: &ClusterArgs) -> Result<u8, ClusterError> {
     let mut interrupts = Interrupts::listen().map_err(ClusterError::Io)?;
     let mut cluster = LocalCluster::start(options(args)?)?;
     let mut log = LogPrinter::new();
-    let leader = cluster.wait_for_leader(LEADER_TIMEOUT, |id, line| log.print(id, line))?;
-    print_welcome(&cluster, leader).map_err(ClusterError::Io)?;
+    let is_interrupted = || interrupts.count() > 0;
+    match cluster.wait_for_leader_unless(LEADER_TIMEOUT, is_interrupted, |id, line| log.print(id, line)) {
+        Ok(leader) => print_welcome(&cluster, leader).map_err(ClusterError::Io)?,
+        Err(ClusterError::Interrupted) => {}
+        Err(error) => return Err(error),
+    }
     while interrupts.count() == 0 {
         for (id, status) in cluster
             .pump(LOOK, |id, line| log.print(id, line))
@@ -132,6 +149,41 @@ fn play(args: &ClusterArgs) -> Result<u8, ClusterError> {
         .stop(is_killed, |id, line| log.print(id, line))
         .map_err(ClusterError::Io)?;
     Ok(0)
+}
+
+/// Tortures a cluster of its own; the exit code.
+fn torture(args: &ClusterArgs, duration: Duration) -> Result<u8, ClusterError> {
+    let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let directory = args
+        .data_dir
+        .clone()
+        .unwrap_or_else(|| std::env::temp_dir().join(format!("synod-torture-{seed}-{}", std::process::id())));
+    eprintln!("torture of {} nodes for {duration:?}, seed {seed}", args.nodes);
+    let mut interrupts = Interrupts::listen().map_err(ClusterError::Io)?;
+    let options = Options {
+        data_dir: directory.clone(),
+        ..options(args)?
+    };
+    let settings = torture::Settings {
+        seed,
+        duration,
+        directory: directory.clone(),
+        is_told: true,
+    };
+    let report = torture::run(options, &settings, || interrupts.count() > 0);
+    let code = report.as_ref().map_or(1, torture::Report::code);
+    if let Ok(report) = &report {
+        print!("{report}");
+    }
+    if args.data_dir.is_none() && matches!(code, 0 | 130) {
+        let _ = std::fs::remove_dir_all(&directory); // what cannot be removed does no harm
+    } else {
+        eprintln!(
+            "data, logs and what is left of the histories stand in {}",
+            directory.display()
+        );
+    }
+    report.map(|_| code)
 }
 
 fn print_welcome(cluster: &LocalCluster, leader: u16) -> io::Result<()> {

@@ -55,9 +55,14 @@ impl Signals {
 
 /// Registers standard input under `token`: its other end closes when the launcher dies.
 ///
+/// A process that was stopped would not see that, and stay for ever: the system wakes it when the thread that started
+/// it is gone. That does nothing to one that runs.
+///
 /// # Errors
 /// Standard input is nothing that can be polled (a file, /dev/null).
 pub fn watch_parent(registry: &Registry, token: Token) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::CONT))?;
     let stdin = io::stdin().as_raw_fd();
     registry.register(&mut SourceFd(&stdin), token, Interest::READABLE)
 }

@@ -8,6 +8,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::ops::{Deref, DerefMut};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -58,16 +59,8 @@ pub fn start_cluster(nodes: u16, flags: &[&str]) -> TestCluster {
 /// Starts them and does not wait.
 pub fn launch(nodes: u16, flags: &[&str]) -> TestCluster {
     let directory = tempfile::tempdir().expect("the system has room for a directory");
-    let small: &[&str] = if flags.contains(&SMALL[0]) { &[] } else { &SMALL };
     for _ in 0..TRIES {
-        let options = Options {
-            nodes,
-            base_port: next_block(),
-            data_dir: directory.path().to_path_buf(),
-            synodd: env!("CARGO_BIN_EXE_synodd").into(),
-            flags: small.iter().chain(flags).map(|flag| (*flag).to_string()).collect(),
-        };
-        match LocalCluster::start(options) {
+        match LocalCluster::start(options(directory.path(), nodes, flags)) {
             Ok(nodes) => {
                 return TestCluster {
                     nodes,
@@ -80,6 +73,18 @@ pub fn launch(nodes: u16, flags: &[&str]) -> TestCluster {
         }
     }
     panic!("no free ports in {TRIES} tries")
+}
+
+/// A cluster of test nodes in `directory`, on ports that are free as far as is known.
+pub fn options(directory: &Path, nodes: u16, flags: &[&str]) -> Options {
+    let small: &[&str] = if flags.contains(&SMALL[0]) { &[] } else { &SMALL };
+    Options {
+        nodes,
+        base_port: next_block(),
+        data_dir: directory.to_path_buf(),
+        synodd: env!("CARGO_BIN_EXE_synodd").into(),
+        flags: small.iter().chain(flags).map(|flag| (*flag).to_string()).collect(),
+    }
 }
 
 /// Tests of one process never take the same block at once; where they begin is drawn, for those of another.
