@@ -249,6 +249,29 @@ fn an_interrupted_command_is_exit_code_130() {
     assert_eq!(child.wait().expect("ends").code(), Some(130));
 }
 
+#[test]
+fn a_lesson_tells_the_rule_its_story_and_a_diagram_and_needs_no_cluster() {
+    let listed = text(&synod("127.0.0.1:1", &["lesson"]).stdout);
+    assert!(
+        listed.contains("\npre-vote ") && listed.lines().count() == 15,
+        "{listed}"
+    );
+    let lesson = synod("127.0.0.1:1", &["lesson", "majority"]);
+    let told = text(&lesson.stdout);
+    assert_eq!(code(&lesson), 0, "{told}");
+    for words in [
+        "the rule:  A quorum is at least a majority",
+        "VIOLATION chosen: ",
+        "with the rule kept, the same seed holds",
+        "to run it again: synod sim --seed ",
+        "--break majority --overlook phase-1",
+        "```mermaid\nsequenceDiagram",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert_eq!(code(&synod("127.0.0.1:1", &["lesson", "minority"])), 2);
+}
+
 /// A node that greets, opens sessions, and never answers anything else.
 fn start_silent_node() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -1,6 +1,7 @@
 //! A fixed handful of simulated clusters under all faults, and a few that nobody ran before. `make sim` runs more.
 
 use synod::rules::Rules;
+use synod::sim::lessons::{LESSONS, page};
 use synod::sim::shrink::{Budget, shrink};
 use synod::sim::{self, Fault, FaultSet, Options, Report, Transcript};
 
@@ -90,6 +91,49 @@ fn a_broken_rule_is_found_and_made_small_in_the_same_way_each_time() {
         assert_eq!(
             (again.options.command(), again.mermaid()),
             (smallest.options.command(), smallest.mermaid())
+        );
+    }
+}
+
+#[test]
+fn in_every_lesson_the_judge_notices_and_with_the_rule_kept_the_same_seed_holds() {
+    for lesson in &LESSONS {
+        let name = lesson.name;
+        let (seed, violation) = lesson
+            .find()
+            .unwrap_or_else(|| panic!("{name}: nobody notices within {} seeds", lesson.seeds));
+        eprintln!("{name}: {}", lesson.options(seed).command());
+        assert_eq!(violation.rule, lesson.shows, "{name}, seed {seed}: {violation}");
+        assert!(lesson.holds(seed), "{name}: with the rule kept, seed {seed} fails, too");
+    }
+}
+
+/// The words of the page in every run of the tests; its diagrams, which take a minute, by `make lessons`.
+#[test]
+fn the_page_of_the_lessons_shows_each_of_them_as_it_is() {
+    let written = include_str!("../docs/lessons.md");
+    for lesson in &LESSONS {
+        let section = written.split_once(&lesson.words()).map(|(_, behind)| behind);
+        let section = section.unwrap_or_else(|| panic!("{}: `make lessons-page`", lesson.name));
+        let section = section.split("\n## ").next().unwrap_or_default();
+        assert!(
+            section.contains("```mermaid\nsequenceDiagram"),
+            "{}: no diagram",
+            lesson.name
+        );
+    }
+    if std::env::var("LESSONS").is_ok_and(|which| which == "all") {
+        let told = LESSONS.iter().map(|lesson| {
+            let smallest = lesson.run(&mut |line| eprintln!("{}: {line}", lesson.name));
+            (
+                lesson,
+                smallest.unwrap_or_else(|| panic!("{}: nobody notices", lesson.name)),
+            )
+        });
+        let made = page(&told.collect::<Vec<_>>());
+        assert!(
+            made == written,
+            "docs/lessons.md shows runs of other code: `make lessons-page`"
         );
     }
 }

@@ -5,12 +5,13 @@
 //! * [`data`]: `put`, `get`, `del`, `cas`. [`debug`]: a node's debug port. [`status`]: all nodes in a table. [`verify`]: whether all
 //!   nodes have one state.
 //! * [`load`]: `run` and `bench`; also a script under `synod cluster --run`, which may kill and start nodes.
-//! * [`sim`]: simulated clusters under faults.
+//! * [`sim`]: simulated clusters under faults. [`lesson`]: rules broken on purpose, and what comes of it.
 //! * Elsewhere: [`crate::cluster`] and [`crate::workload`] bring their own subcommands.
 
 pub mod data;
 pub mod debug;
 pub mod exit;
+pub mod lesson;
 pub mod load;
 mod load_cluster;
 pub mod sim;
@@ -85,6 +86,7 @@ enum Command {
     Check(CheckArgs),
     Cluster(ClusterArgs),
     Sim(sim::SimArgs),
+    Lesson(lesson::LessonArgs),
 }
 
 /// Runs the command line of this process.
@@ -99,6 +101,7 @@ pub fn main() -> ExitCode {
             end_on_interrupt().map(|()| crate::workload::check::run(args, cli.global.output == Output::Json))
         }
         Command::Sim(args) => end_on_interrupt().and_then(|()| sim::run(args)),
+        Command::Lesson(args) => end_on_interrupt().and_then(|()| lesson::run(args)),
         Command::Run(args) => load::run(&cli.global, args),
         Command::Bench(args) => load::bench(&cli.global, args),
         Command::Cluster(args) => match &args.run {

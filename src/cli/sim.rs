@@ -8,6 +8,7 @@ use crate::rules::{Rules, UnknownRule};
 use crate::sim::options::{OpId, Options, parse_list};
 use crate::sim::report::Counts;
 use crate::sim::shrink::{Budget, Smallest, shrink};
+use crate::sim::words::RULES;
 use crate::sim::{self, Fault, FaultSet, Report, Transcript, Violation};
 use crate::units::parse_positive_duration;
 use clap::Args;
@@ -56,6 +57,9 @@ pub struct SimArgs {
     /// Rules that the nodes break: the simulator should notice (names: docs/lessons.md)
     #[arg(long = "break", value_name = "RULES", value_delimiter = ',', value_parser = a_rule)]
     pub broken: Vec<String>,
+    /// Rules of the judge of which it does not complain, so that what comes of breaking them is seen
+    #[arg(long, value_name = "RULES", value_delimiter = ',', value_parser = a_rule_of_the_judge)]
+    pub overlook: Vec<String>,
     /// Nodes of each cluster; drawn if not said
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=9))]
     pub nodes: Option<u16>,
@@ -273,6 +277,7 @@ impl SimArgs {
             keep_ops: self.keep_ops.clone(),
             luck: self.luck,
             rules: self.rules(),
+            overlook: self.overlook.iter().cloned().collect(),
             ..Options::new(seed)
         }
     }
@@ -283,6 +288,20 @@ impl SimArgs {
             .into_iter()
             .fold(Rules::KEPT, |rules, name| rules.without(name).unwrap_or(rules)) // all were checked
     }
+}
+
+/// Names with spaces are written with hyphens, as [`Options::flags`] does.
+fn a_rule_of_the_judge(name: &str) -> Result<String, String> {
+    let rule = name.replace('-', " ");
+    let mut rules = RULES.iter().map(|(name, _)| *name);
+    if rules.any(|known| known == rule) {
+        return Ok(rule);
+    }
+    let names: Vec<String> = RULES.iter().map(|(name, _)| name.replace(' ', "-")).collect();
+    Err(format!(
+        "the judge has no such rule; its rules are: {}",
+        names.join(", ")
+    ))
 }
 
 fn a_rule(name: &str) -> Result<String, UnknownRule> {

@@ -93,8 +93,8 @@ pub struct Flags {
     #[arg(long, env = "SYNOD_SEGMENT_BYTES", value_name = "SIZE", default_value = "16MiB", value_parser = units::parse_size)]
     pub segment_bytes: u64,
 
-    /// A snapshot is taken, and the log truncated behind it, when the log has grown by so much (or by a quarter of the
-    /// last snapshot, if that is more)
+    /// A snapshot is taken when the log has grown by so much (or by a quarter of the last snapshot, if that is more);
+    /// the log behind it is kept for now
     #[arg(long, env = "SYNOD_SNAPSHOT_BYTES", value_name = "SIZE", default_value = "64MiB", value_parser = units::parse_size)]
     pub snapshot_bytes: u64,
 

@@ -216,9 +216,9 @@ impl World {
         let Some(life) = &mut self.nodes[node].life else {
             return Ok(());
         };
-        life.door.arrive(Arrival::Accepted(connection));
+        life.door.arrive(Arrival::Accepted(connection), self.now);
         let hello = frame::encode_to_bytes(&Frame::Hello(hello), 0);
-        life.door.arrive(Arrival::Frame(connection, hello));
+        life.door.arrive(Arrival::Frame(connection, hello), self.now);
         self.fault(Fault::LateDuplicate);
         self.arrive(node, Arrival::Frame(connection, bytes))
     }

@@ -72,6 +72,7 @@ pub struct Checks {
     pub has_lost_memory: bool,
     /// Who lost its memory and has not recovered.
     forgetful: BTreeSet<NodeId>,
+    overlooked: BTreeSet<String>,
     found: Option<Violation>,
     /// What a transcript should know, if there is one: whose it is, and what.
     news: Option<Vec<(Option<NodeId>, String)>>,
@@ -81,6 +82,8 @@ pub struct Checks {
 #[derive(Debug, Default)]
 struct Books {
     promised: Ballot,
+    /// The highest ballot of which it told others that it has promised it.
+    told: Ballot,
     used: BTreeSet<Ballot>,
     /// The last record of each slot: the ballot it was accepted at (zero: learned), and the entry's checksum.
     held: BTreeMap<Slot, (Ballot, u32)>,
@@ -194,6 +197,7 @@ impl Checks {
             acknowledged: Acknowledged::default(),
             has_lost_memory: false,
             forgetful: BTreeSet::new(),
+            overlooked: BTreeSet::new(),
             found: None,
             news: None,
         }
@@ -215,9 +219,30 @@ impl Checks {
         &self.disks[usize::from(node.0) - 1].appended
     }
 
+    /// Does not complain of these rules, so that what comes of breaking them is seen.
+    pub fn overlooks(mut self, rules: &BTreeSet<String>) -> Checks {
+        self.overlooked.clone_from(rules);
+        self
+    }
+
+    /// A violation, unless its rule is overlooked.
+    fn complain(&self, rule: &'static str, words: String) -> Judged {
+        if self.overlooked.contains(rule) {
+            return Ok(());
+        }
+        broken(rule, words)
+    }
+
+    /// A violation of a rule that is overlooked is none.
+    pub fn judge(&self, judged: Judged) -> Judged {
+        judged.or_else(|violation| self.complain(violation.rule, violation.words))
+    }
+
     /// Keeps the first violation.
     pub fn found(&mut self, violation: Violation) {
-        self.found.get_or_insert(violation);
+        if !self.overlooked.contains(violation.rule) {
+            self.found.get_or_insert(violation);
+        }
     }
 
     /// The violation that was found, if one was.
@@ -278,13 +303,13 @@ impl Checks {
                 let promised = self.books(node).promised;
                 if *ballot < promised {
                     let words = format!("{node} accepts slot {slot} at {ballot}, and has promised {promised}");
-                    return broken("promise", words);
+                    self.complain("promise", words)?;
                 }
             }
             if let Record::Used(ballot) = &record
                 && !self.used.insert(*ballot)
             {
-                return broken("ballots", format!("{node} uses ballot {ballot} a second time"));
+                self.complain("ballots", format!("{node} uses ballot {ballot} a second time"))?;
             }
             if record == Record::Recovered {
                 self.forgetful.remove(&node);
@@ -349,7 +374,7 @@ impl Checks {
         let votes = &mut books.votes[place];
         if votes.crc != entry.crc {
             let words = format!("{node} accepts {entry} for slot {slot} at {ballot}, others another entry");
-            return broken("one value", words);
+            return self.complain("one value", words);
         }
         let is_known = |vote: &Vote| (vote.node, vote.generation) == (node, generation);
         if votes.votes.iter().any(is_known) {
@@ -428,6 +453,15 @@ impl Checks {
                 self.used.insert(*ballot); // perhaps never said to be durable, and so free to be there or not
             }
             self.keeps(node, record)?;
+        }
+        self.books(node).told = before.told;
+        let knows = self.books(node).promised;
+        if knows < before.told {
+            let words = format!(
+                "{node} has told that it promised {}, and after its restart it knows {knows}",
+                before.told
+            );
+            self.complain("no fall", words)?;
         }
         let now = self.books(node);
         if now.promised < before.promised {

@@ -115,11 +115,14 @@ pub struct SimDoor {
     rng: Rng,
     peers: BTreeMap<NodeId, Peer>,
     roles: BTreeMap<u64, Role>,
-    inbox: Vec<Arrival>,
+    /// What came in and was not taken in yet, and when it came.
+    inbox: Vec<(Time, Arrival)>,
     queued: Vec<Out>,
     left: Vec<(Time, Out)>,
     /// Requests that were not answered yet.
     asked: BTreeMap<RequestId, Asked>,
+    /// When each peer's last frame was taken in.
+    heard: BTreeMap<NodeId, Time>,
 }
 
 impl SimDoor {
@@ -152,16 +155,17 @@ impl SimDoor {
             queued: Vec::new(),
             left: Vec::new(),
             asked: BTreeMap::new(),
+            heard: BTreeMap::new(),
         }
     }
 
     /// Something arrives.
-    pub fn arrive(&mut self, arrival: Arrival) {
+    pub fn arrive(&mut self, arrival: Arrival, now: Time) {
         match arrival {
             Arrival::Accepted(connection) => {
                 self.roles.insert(connection, Role::Fresh);
             }
-            arrival => self.inbox.push(arrival),
+            arrival => self.inbox.push((now, arrival)),
         }
     }
 
@@ -196,6 +200,11 @@ impl SimDoor {
         self.left = left;
     }
 
+    /// Of how many peers a frame was taken in since a moment.
+    pub fn heard_since(&self, since: Time) -> usize {
+        self.heard.values().filter(|at| **at >= since).count()
+    }
+
     /// When this node dials next, in simulated time.
     pub fn dials_at(&self) -> Option<Time> {
         let next = self.peers.values().filter_map(Peer::dial_at).min();
@@ -206,7 +215,7 @@ impl SimDoor {
         self.clock.at(self.now)
     }
 
-    fn take(&mut self, arrival: Arrival, machine: &Machine, inputs: &mut Vec<Input>) {
+    fn take(&mut self, arrival: Arrival, at: Time, machine: &Machine, inputs: &mut Vec<Input>) {
         match arrival {
             Arrival::Accepted(_) => {}
             Arrival::Connected(connection) => {
@@ -216,23 +225,26 @@ impl SimDoor {
                 }
             }
             Arrival::DialFailed(connection, end) => self.gone(connection, end, inputs),
-            Arrival::Frame(connection, bytes) => self.take_frame(connection, bytes, machine, inputs),
+            Arrival::Frame(connection, bytes) => self.take_frame((connection, bytes), at, machine, inputs),
             Arrival::Closed(connection) => self.gone(connection, DialEnd::Failed, inputs),
             Arrival::Input(input) => inputs.push(*input),
         }
     }
 
-    fn take_frame(&mut self, connection: u64, bytes: Bytes, machine: &Machine, inputs: &mut Vec<Input>) {
+    fn take_frame(&mut self, (connection, bytes): (u64, Bytes), at: Time, machine: &Machine, inputs: &mut Vec<Input>) {
         let Some(role) = self.roles.get(&connection).copied() else {
             return; // closed meanwhile
         };
         let (request_id, frame, is_last) = decode(bytes);
+        if let Role::From(from) = role {
+            self.heard.insert(from, self.now);
+        }
         match (role, frame) {
             (Role::Fresh, Frame::Hello(hello)) => self.greet(connection, hello, machine, inputs),
             (Role::Greeting(peer), Frame::Hello(hello)) => {
                 self.greeted((connection, peer), (hello, !is_last), machine, inputs);
             }
-            (Role::Client, Frame::Request(request)) => self.take_request(connection, request_id, request, inputs),
+            (Role::Client, Frame::Request(request)) => self.take_request((connection, request_id), request, at, inputs),
             (Role::From(from), frame) => {
                 if let Frame::Paxos(message) = &frame {
                     self.shared.checks.borrow_mut().hears(self.node, from, message);
@@ -305,9 +317,9 @@ impl SimDoor {
         }
     }
 
-    fn take_request(&mut self, connection: u64, request: u64, asked: Request, inputs: &mut Vec<Input>) {
+    fn take_request(&mut self, (connection, request): (u64, u64), asked: Request, at: Time, inputs: &mut Vec<Input>) {
         let id = RequestId { connection, request };
-        if let Some(judged) = self.shared.checks.borrow_mut().asks(&asked, self.now) {
+        if let Some(judged) = self.shared.checks.borrow_mut().asks(&asked, at) {
             self.asked.insert(id, judged);
         }
         inputs.push(Input::Client { id, request: asked });
@@ -430,12 +442,12 @@ impl Door for SimDoor {
         let mut inbox = std::mem::take(&mut self.inbox).into_iter();
         let mut budget = self.read_bytes;
         while budget > 0
-            && let Some(arrival) = inbox.next()
+            && let Some((at, arrival)) = inbox.next()
         {
             if let Arrival::Frame(_, bytes) = &arrival {
                 budget = budget.saturating_sub(bytes.len());
             }
-            self.take(arrival, machine, inputs);
+            self.take(arrival, at, machine, inputs);
         }
         // What is left is taken in by the next turn, which does not wait.
         let behind = std::mem::replace(&mut self.inbox, inbox.collect());
@@ -485,7 +497,7 @@ impl Door for SimDoor {
             self.say(connection, 0, &Frame::Error { code, detail });
             self.queued.push(Out::Close(connection));
             // The link's end is an input of the next turn.
-            self.inbox.push(Arrival::Closed(connection));
+            self.inbox.push((self.now, Arrival::Closed(connection)));
         }
     }
 

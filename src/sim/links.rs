@@ -158,7 +158,7 @@ impl World {
         }
         let refused = match &mut self.nodes[acceptor].life {
             Some(life) => {
-                life.door.arrive(Arrival::Accepted(connection));
+                life.door.arrive(Arrival::Accepted(connection), self.now);
                 false
             }
             None => true,

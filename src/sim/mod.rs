@@ -28,6 +28,7 @@ pub mod door;
 mod elections;
 pub mod faults;
 mod finale;
+pub mod lessons;
 mod links;
 pub mod mermaid;
 pub mod network;

@@ -213,8 +213,15 @@ impl Network {
         if happens(weather.long, Fault::LongDelay, rng) {
             delay += Duration::from_micros(rng.u64(0..=weather.long_us));
         }
-        let copy = happens(weather.duplicate, Fault::Duplicate, rng)
-            .then(|| delay + Duration::from_micros(rng.u64(0..=2 * weather.long_us)));
+        let copy = happens(weather.duplicate, Fault::Duplicate, rng).then(|| {
+            // At once, before anybody else has answered, or when it is an old story.
+            let most_us = if rng.bool() {
+                weather.most_us
+            } else {
+                2 * weather.long_us
+            };
+            delay + Duration::from_micros(rng.u64(0..=most_us))
+        });
         Fate {
             delays: [Some(delay), copy],
             overtakes: happens(weather.reorder, Fault::Reorder, rng),

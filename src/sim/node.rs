@@ -167,7 +167,8 @@ impl SimNode {
             shared.transcript.event(now, End::of(self.id), found);
         }
         let base = turn.machine().restored();
-        shared.checks.borrow_mut().recovers(self.id, base, &records)?;
+        let judged = shared.checks.borrow_mut().recovers(self.id, base, &records);
+        shared.checks.borrow().judge(judged)?;
         let others: Vec<NodeId> = self
             .settings
             .nodes

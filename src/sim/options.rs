@@ -38,6 +38,8 @@ pub struct Options {
     pub luck: u32,
     /// The rules that the nodes keep: all, but in a lesson. The judge keeps them all, always.
     pub rules: Rules,
+    /// Rules of the judge of which it does not complain, so that what comes of breaking them is seen.
+    pub overlook: BTreeSet<String>,
 }
 
 /// Names one operation of one client: client, lane, and which of that lane's it is.
@@ -66,6 +68,7 @@ impl Options {
             keep_ops: None,
             luck: 0,
             rules: Rules::KEPT,
+            overlook: BTreeSet::new(),
         }
     }
 
@@ -97,6 +100,9 @@ impl Options {
         let broken = self.rules.broken();
         if !broken.is_empty() {
             flags.push(format!("--break {}", broken.join(",")));
+        }
+        if !self.overlook.is_empty() {
+            flags.push(format!("--overlook {}", list(&self.overlook).replace(' ', "-")));
         }
         if self.storm != STORM {
             flags.push(format!("--storm {}", format_duration(self.storm)));

@@ -175,13 +175,16 @@ impl World {
             }
             Fault::Pause => {
                 self.fault(kind);
+                let until = if rng.u8(0..3) > 0 {
+                    until
+                } else {
+                    // Long enough to be given up; and it goes on before it is told so: only clients reach it.
+                    let until = self.now + Duration::from_micros(rng.u64(300_000..1_500_000));
+                    self.cut_off(node, until + Duration::from_micros(rng.u64(0..1_000_000)));
+                    until
+                };
                 let there = &mut self.nodes[node];
                 there.paused_until = there.paused_until.max(until);
-                if rng.u8(0..3) == 0 {
-                    // It goes on before it is told what happened meanwhile: only clients reach it.
-                    let heard_again = until + Duration::from_micros(rng.u64(0..1_000_000));
-                    self.cut_off(node, heard_again);
-                }
             }
             Fault::ClockRate => {
                 self.fault(kind);
@@ -291,6 +294,9 @@ impl World {
                 self.network.cut(from, to, self.now);
                 lost.push(format!("{} to {}", End::Node(from), End::Node(to)));
             }
+        }
+        if lost.is_empty() {
+            return; // all on one side
         }
         self.tell(|| format!("the network falls apart ({}): cut are {}", kind.name(), lost.join(", ")));
         self.fault(kind);

@@ -9,7 +9,13 @@ use super::node::{Death, Ending};
 use super::queue::Event;
 use super::report::Violation;
 use super::world::World;
+use crate::paxos::Stance;
 use crate::time::Time;
+use std::time::Duration;
+
+/// A leader that hears no quorum for so long should have stepped down: many times the election timeout, for its clock may be
+/// slow and its disk, too.
+const LEADS_UNHEARD: Duration = Duration::from_secs(3);
 
 impl World {
     pub(super) fn start(&mut self, node: usize) -> Result<(), Violation> {
@@ -28,7 +34,7 @@ impl World {
         let now = self.now;
         let there = &mut self.nodes[node];
         let Some(life) = &mut there.life else { return Ok(()) };
-        life.door.arrive(arrival);
+        life.door.arrive(arrival, now);
         let at = now.max(there.busy_until).max(there.paused_until);
         if at == now {
             return self.turn(node);
@@ -66,13 +72,33 @@ impl World {
             return self.on_ending(node, ending);
         }
         if let Some(machine) = self.nodes[node].machine() {
-            self.shared.checks.borrow_mut().look_at(self.nodes[node].id, machine)?;
+            let judged = self.shared.checks.borrow_mut().look_at(self.nodes[node].id, machine);
+            self.shared.checks.borrow().judge(judged)?;
             self.shared.tell_news(self.now);
+            self.leads_with_a_quorum(node)?;
         }
         if let Some(at) = self.nodes[node].next_turn() {
             self.wake_node_at(node, at.max(self.now));
         }
         Ok(())
+    }
+
+    /// Who leads must hear a quorum, or step down: a client that waits for it could be served by another.
+    fn leads_with_a_quorum(&self, node: usize) -> Result<(), Violation> {
+        let there = &self.nodes[node];
+        let Some(life) = &there.life else { return Ok(()) };
+        // As the turn began: all that had come by then was taken in first, and what its sync took is not its fault.
+        let since = self.now - LEADS_UNHEARD;
+        let leads = matches!(life.turn.machine().replica().stance(), Stance::Leader(_));
+        // Who stood still has not had its time yet.
+        if !leads || there.paused_until >= since || life.door.heard_since(since) + 1 > self.nodes.len() / 2 {
+            return Ok(());
+        }
+        let (id, silence) = (there.id, LEADS_UNHEARD);
+        Err(Violation {
+            rule: "quorum",
+            words: format!("{id} still leads, and a quorum was silent for {silence:?}"),
+        })
     }
 
     /// What the node said in its turn is on its way.

@@ -285,30 +285,89 @@ pub(super) fn note(note: &Note) -> (String, bool) {
     (words, true)
 }
 
+/// The rules of the judge, by name, and why what each forbids must never be.
+pub const RULES: [(&str, &str); 23] = [
+    (
+        "one value",
+        "one slot has one chosen entry, for ever: else two nodes apply different logs",
+    ),
+    (
+        "no fall",
+        "what was promised, accepted or chosen was told to others, who rely on it across every restart",
+    ),
+    (
+        "claims",
+        "what is said before it is on disk, a loss of power can make a lie of",
+    ),
+    (
+        "promise",
+        "a promise means: nothing below it is accepted, and all that was accepted is told",
+    ),
+    (
+        "phase 1",
+        "what a lower ballot left behind may have lost already: only the highest one's can be chosen",
+    ),
+    ("ballots", "a ballot used twice can carry two values for one slot"),
+    (
+        "chosen",
+        "what a quorum has accepted may never be replaced, and nothing else may be taken as chosen",
+    ),
+    (
+        "digest",
+        "all nodes apply the same log, so they must be in the same state",
+    ),
+    (
+        "digests",
+        "no node may say of another that their states differ: they never do",
+    ),
+    (
+        "log time",
+        "sessions expire by the log's own time: where it falls, they live longer than they were told",
+    ),
+    (
+        "replies",
+        "\"done\" means applied once, and a repeat is answered as the first time",
+    ),
+    (
+        "reads",
+        "a write that was acknowledged must be seen by every read that begins later",
+    ),
+    (
+        "deposed",
+        "a leader that serves a majority should lead on, whoever comes back (liveness)",
+    ),
+    (
+        "backoff",
+        "who does not wait after a lost election keeps others from winning theirs (liveness)",
+    ),
+    (
+        "quorum",
+        "who leads without a quorum serves nobody, and keeps its clients from those who could",
+    ),
+    (
+        "memory",
+        "a node that forgot what it voted must not vote before a quorum has told it",
+    ),
+    (
+        "linearizability",
+        "no order of these operations, each between its question and its answer, explains what clients saw",
+    ),
+    (
+        "liveness",
+        "faults have stopped for a connected majority: every request must be served in time",
+    ),
+    (
+        "bounds",
+        "whatever is asked of a node, what it holds must stay within its limits",
+    ),
+    ("start", "a node must start on a disk that is well"),
+    ("halt", "no fault explains why the node gave up"),
+    ("panic", "an assertion of the code itself did not hold"),
+    ("history", "the simulator must be able to write down what clients saw"),
+];
+
 /// Why what a rule of the judge forbids must never be.
 pub fn why(rule: &str) -> &'static str {
-    match rule {
-        "one value" => "one slot has one chosen entry, for ever: else two nodes apply different logs",
-        "no fall" => "what was promised, accepted or chosen was told to others, who rely on it across every restart",
-        "claims" => "what is said before it is on disk, a loss of power can make a lie of",
-        "promise" => "a promise means: nothing below it is accepted, and all that was accepted is told",
-        "ballots" => "a ballot used twice can carry two values for one slot",
-        "chosen" => "what a quorum has accepted may never be replaced, and nothing else may be taken as chosen",
-        "log time" => "sessions expire by the log's own time: where it falls, they live longer than they were told",
-        "digest" => "all nodes apply the same log, so they must be in the same state",
-        "replies" => "\"done\" means applied once, and a repeat is answered as the first time",
-        "phase 1" => "what a lower ballot left behind may have lost already: only the highest one's can be chosen",
-        "reads" => "a write that was acknowledged must be seen by every read that begins later",
-        "deposed" => "a leader that serves a majority should lead on, whoever comes back (liveness)",
-        "backoff" => "who does not wait after a lost election keeps others from winning theirs (liveness)",
-        "linearizability" => {
-            "no order of these operations, each between its question and its answer, explains what clients saw"
-        }
-        "liveness" => "faults have stopped for a connected majority: every request must be served in time",
-        "bounds" => "whatever is asked of a node, what it holds must stay within its limits",
-        "start" => "a node must start on a disk that is well",
-        "halt" => "no fault explains why the node gave up",
-        "panic" => "an assertion of the code itself did not hold",
-        _ => "the simulator allows no such thing",
-    }
+    let found = RULES.iter().find(|(name, _)| *name == rule);
+    found.map_or("the simulator allows no such thing", |(_, why)| why)
 }

@@ -61,7 +61,9 @@ impl World {
         let clients = clients(options, size, chance);
         let shared = Shared {
             numbers: Rc::new(Cell::new(0)),
-            checks: Rc::new(RefCell::new(Checks::new(size).tells(transcript.is_on()))),
+            checks: Rc::new(RefCell::new(
+                Checks::new(size).tells(transcript.is_on()).overlooks(&options.overlook),
+            )),
             counts: Rc::new(RefCell::new(Counts::default())),
             transcript,
         };

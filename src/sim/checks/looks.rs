@@ -15,7 +15,7 @@ impl Checks {
         let books = &self.disks[usize::from(node.0) - 1];
         if replica.acceptor().is_some() && replica.promised() < books.promised {
             let (has, had) = (replica.promised(), books.promised);
-            return broken("no fall", format!("{node} has promised {has}, on its disk {had}"));
+            self.complain("no fall", format!("{node} has promised {has}, on its disk {had}"))?;
         }
         let learner = replica.learner();
         let (from, upto) = (books.chosen_upto, learner.chosen_upto());

@@ -14,7 +14,7 @@ impl Checks {
     pub fn says(&mut self, (node, to): (NodeId, NodeId), message: &Message, now: Time, is_synced: bool) -> Judged {
         self.elections.says(node, to, message, now);
         if !is_synced {
-            return broken("claims", format!("{node} says {message} while its log is not synced"));
+            self.complain("claims", format!("{node} says {message} while its log is not synced"))?;
         }
         let books = &self.disks[usize::from(node.0) - 1];
         let counts = matches!(
@@ -44,11 +44,13 @@ impl Checks {
             Message::HeartbeatAck(ack) => books.promised <= ack.ballot,
             _ => true,
         };
+        if let Message::Promise(promise) = message {
+            let told = &mut self.books(node).told;
+            *told = promise.ballot.max(*told);
+        }
         if !proves {
-            return broken(
-                "claims",
-                format!("{node} says {message}, and its disk does not prove it"),
-            );
+            let words = format!("{node} says {message}, and its disk does not prove it");
+            self.complain("claims", words)?;
         }
         match message {
             Message::RecoverAnswer(RecoverAnswer { promise, .. }) | Message::Promise(promise) => {
@@ -123,7 +125,7 @@ impl Checks {
                 .any(|accepted| accepted.slot == *slot && (accepted.ballot >= *ballot || accepted.chosen));
             if !is_listed {
                 let words = format!("{node} says {promise}, and holds slot {slot} at {ballot}");
-                return broken("promise", words);
+                self.complain("promise", words)?;
             }
         }
         Ok(())
@@ -143,7 +145,7 @@ impl Checks {
         }
         let own = self.disks[usize::from(node.0) - 1].held.get(&slot).copied();
         if own.is_none_or(|(accepted_at, _)| accepted_at < ballot) {
-            self.elections.proposes(slot, ballot, entry, own)?;
+            self.judge(self.elections.proposes(slot, ballot, entry, own))?;
         }
         match self.chosen(slot) {
             Some((earlier, chosen)) if chosen.crc != entry.crc && ballot > *earlier => {
