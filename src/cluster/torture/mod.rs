@@ -2,7 +2,7 @@
 //! schedule that hangs on a seed; at the end the histories of all clients are checked, all nodes must come to the same
 //! state, and writes must have gone on while a majority lived.
 //!
-//! * [`plan`]: what strikes when. [`load`]: the clients, and the check of what they saw. [`book`]: who could be counted
+//! * [`plan`]: what strikes when. `load`: the clients, and the check of what they saw. [`book`]: who could be counted
 //!   on when, and the longest time without a write while a majority could. `strikes`: carrying a strike out. `report`:
 //!   what came of it.
 //!
