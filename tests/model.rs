@@ -68,10 +68,30 @@ fn nothing_goes_wrong_in_the_whole_of_small_worlds() {
             catch_up: true,
             ..World::new("a slot, what is missed is fetched", 1)
         },
+        // Here letters are kept that would be dead if all were right: a vote for a ballot that was left, above all.
         World {
             leads: true,
             ballots: [2, 1, 0],
-            ..World::new("a slot, a leader that comes back", 1)
+            forgets: false,
+            ..World::new("a slot, a leader that comes back, dead letters and all", 1)
+        },
+        // The vote of the leader itself is still to be synced when another comes in, and is lost.
+        World {
+            leads: true,
+            turn: 2,
+            forgets: false,
+            ..World::new(
+                "a slot, two inputs a turn, a crash of the leader, dead letters and all",
+                1,
+            )
+            .with_crashes([1, 0, 0], 1)
+        },
+        // A whole leadership fits into a turn, and its ballot is lost with all that it wrote.
+        World {
+            ballots: [2, 0, 0],
+            turn: 4,
+            forgets: false,
+            ..World::new("a slot, four inputs a turn, one proposer that crashes", 1).with_crashes([1, 0, 0], 1)
         },
         World {
             leads: true,
