@@ -55,8 +55,8 @@ pub struct Checks {
     slots: Vec<SlotBooks>,
     /// End of the prefix of slots that are chosen.
     chosen_upto: Slot,
-    /// The highest log time of a chosen entry.
-    log_time: LogTime,
+    /// The highest log time of the entries that were chosen at a ballot.
+    log_times: BTreeMap<Ballot, LogTime>,
     used: BTreeSet<Ballot>,
     /// The entry's checksum of each proposal that left.
     proposed: BTreeMap<(Slot, Ballot), u32>,
@@ -187,7 +187,7 @@ impl Checks {
             disks: (0..nodes).map(|_| Books::default()).collect(),
             slots: Vec::new(),
             chosen_upto: Slot::ZERO,
-            log_time: LogTime::default(),
+            log_times: BTreeMap::new(),
             used: BTreeSet::new(),
             proposed: BTreeMap::new(),
             reference: State::new(),
@@ -409,7 +409,8 @@ impl Checks {
             Err(error) => return broken("chosen", format!("slot {slot}: {entry} cannot be read: {error}")),
         };
         books.chosen = Some((ballot, entry.clone()));
-        self.log_time = self.log_time.max(entry.stamp);
+        let log_time = self.log_times.entry(ballot).or_default();
+        *log_time = entry.stamp.max(*log_time);
         if let Some(news) = &mut self.news {
             let words = format!("slot {slot} is chosen at ballot {ballot}: {}", words::entry(entry));
             news.push((None, words));

@@ -52,7 +52,8 @@ impl World {
     /// A node that is down starts again, within this time.
     pub(super) fn start_within(&mut self, node: usize, most_us: u64) {
         let mut rng = self.chance.stream(Stream::Restart, node as u64, self.now.0);
-        let at = self.soon(most_us, &mut rng);
+        // Never in the same instant: a process that ends as soon as it starts would do so for ever.
+        let at = self.soon(most_us, &mut rng).max(self.now + Duration::from_micros(1));
         self.queue.push(at, Event::Start(node));
     }
 

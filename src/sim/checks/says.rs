@@ -157,14 +157,16 @@ impl Checks {
         }
     }
 
-    /// An entry that is new carries a log time above that of all that was chosen before it: the promises told it, and the
-    /// leader's own clock goes forward. One that was proposed before keeps its own.
+    /// An entry that is new carries a log time above that of all that was chosen before it, at its ballot or a lower one:
+    /// the promises told it, and the leader's own clock goes forward. One that was proposed before keeps its own, and what
+    /// is chosen at a higher ballot a deposed leader cannot know.
     fn is_stamped(&self, node: NodeId, slot: Slot, ballot: Ballot, entry: &Entry) -> Judged {
         let mut before = self.proposed.range((slot, Ballot::ZERO)..(slot, ballot));
-        if entry.stamp >= self.log_time || before.any(|(_, crc)| *crc == entry.crc) {
+        let known = self.log_times.range(..=ballot).map(|(_, time)| *time).max();
+        if Some(entry.stamp) >= known || before.any(|(_, crc)| *crc == entry.crc) {
             return Ok(());
         }
-        let (stamp, chosen) = (entry.stamp.0, self.log_time.0);
+        let (stamp, chosen) = (entry.stamp.0, known.unwrap_or_default().0);
         let words =
             format!("{node} stamps slot {slot} at {ballot} with {stamp} ms, {chosen} ms stands in a chosen entry");
         broken("log time", words)
