@@ -346,17 +346,15 @@ impl SessionCut {
     /// The next session as it was.
     fn next(&mut self, living: &BTreeMap<u128, Session>) -> Option<(u128, Session)> {
         let from = self.passed.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut unchanged = living.range((from, Bound::Unbounded));
+        // What has changed stands in `kept`, so looking ends there: it passes over newer sessions only.
+        let upto = self.kept.first_key_value();
+        let upto = upto.map_or(Bound::Unbounded, |(kept, _)| Bound::Excluded(*kept));
+        let mut unchanged = living.range((from, upto));
         let unchanged = unchanged.find(|(_, session)| session.last.slot <= self.slot);
-        let is_kept = match (unchanged, self.kept.first_key_value()) {
-            (Some((id, _)), Some((kept, _))) => kept < id,
-            (None, Some(_)) => true,
-            (_, None) => false,
-        };
-        if is_kept {
-            return self.kept.pop_first();
+        match unchanged {
+            Some((id, session)) => Some((*id, session.clone())),
+            None => self.kept.pop_first(),
         }
-        unchanged.map(|(id, session)| (*id, session.clone()))
     }
 }
 
