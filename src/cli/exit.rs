@@ -17,6 +17,8 @@ pub const UNKNOWN: u8 = 4;
 pub const UNREACHABLE: u8 = 5;
 /// Another protocol, another version, another cluster, or damaged bytes; nothing was done.
 pub const PROTOCOL: u8 = 6;
+/// A file, or what a node holds, is damaged. (That of "another protocol": what stands there is not to be believed.)
+pub const DAMAGED: u8 = PROTOCOL;
 /// Interrupted; what was in flight is unknown.
 pub const INTERRUPTED: u8 = 130;
 

@@ -14,9 +14,6 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-/// Exit code: a file or what a node holds is damaged. (That of "another protocol": what answers there is not sound.)
-const DAMAGED: u8 = exit::PROTOCOL;
-
 /// Nodes by their digest.
 type Groups = Vec<(String, Vec<u16>)>;
 
@@ -55,10 +52,11 @@ pub fn run(global: &Global) -> io::Result<u8> {
     let (mut nodes, mut code) = (Vec::new(), exit::DONE);
     for endpoint in &global.endpoints {
         match meet(endpoint, timeout) {
-            Ok((node, None)) => nodes.push(node),
-            Ok((node, Some(damage))) => {
-                complain(&format!("node {} reports damage: {damage}", node.id));
-                code = DAMAGED;
+            Ok((node, damage)) => {
+                for found in &damage {
+                    complain(&format!("node {} reports damage: {found}", node.id));
+                    code = exit::DAMAGED;
+                }
                 nodes.push(node);
             }
             Err(error) => {
@@ -91,7 +89,7 @@ pub fn run(global: &Global) -> io::Result<u8> {
 }
 
 /// Asks a node who it is, which digests it has, and whether it knows of damage.
-fn meet(endpoint: &str, timeout: Duration) -> io::Result<(Node, Option<String>)> {
+fn meet(endpoint: &str, timeout: Duration) -> io::Result<(Node, Vec<String>)> {
     let hello = probe::hello(endpoint, timeout)?;
     if hello.debug.is_empty() {
         return Err(io::Error::other("its debug port is off"));
@@ -105,8 +103,19 @@ fn meet(endpoint: &str, timeout: Duration) -> io::Result<(Node, Option<String>)>
         first: number(&digests, "first")?,
         last: number(&digests, "last")?,
     };
-    let damage = status.get("damage").filter(|damage| !damage.is_null());
-    Ok((node, damage.map(ToString::to_string)))
+    Ok((node, damage(&status)))
+}
+
+/// What a node's status says of damage in its files, a line each.
+fn damage(status: &Value) -> Vec<String> {
+    let findings = status["damage"].as_array().into_iter().flatten();
+    findings
+        .map(|found| {
+            let text = |name: &str| found[name].as_str().unwrap_or("?").to_owned();
+            let (file, offset) = (text("file"), &found["offset"]);
+            format!("{file}, offset {offset}, {}: {}", text("kind"), text("what"))
+        })
+        .collect()
 }
 
 /// The digest of a slot; `None` if the node has dropped it meanwhile.
@@ -296,6 +305,16 @@ mod tests {
         ));
         assert_eq!(look(&nodes, 801), Finding::Equal { slot: 800 });
         assert_eq!(look(&[node(1, 500, 900), node(2, 1, 400)], 1), Finding::Apart);
+    }
+
+    #[test]
+    fn damage_is_told_by_file_offset_and_kind() {
+        let status = json!({ "damage": [
+            { "file": "d/snap-7.snap", "offset": 300, "kind": "snapshot", "what": "block 2 has crc 1, stated is 2" }
+        ] });
+        let told = ["d/snap-7.snap, offset 300, snapshot: block 2 has crc 1, stated is 2"];
+        assert_eq!(damage(&status), told);
+        assert!(damage(&json!({ "damage": [] })).is_empty() && damage(&json!({})).is_empty());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::records;
 use super::requests::{self, Origin, Proposed, Queued, Relays, Waiter, WriteQueue, not_done};
 use super::shutdown::Shutdown;
 use super::snapshot::SnapshotView;
+use super::status::DamageFinding;
 use crate::kv::state::{Applied, State};
 use crate::kv::{Command, Op};
 use crate::paxos::election::Timing;
@@ -64,6 +65,8 @@ pub struct Machine {
     /// The slot up to which the log that was read back proves that it holds, or need not hold, every entry.
     pub(super) log_proves: Slot,
     pub(super) snapshots: SnapshotView,
+    /// Bound: `DAMAGE_FINDINGS_MAX`.
+    pub(super) damage: Vec<DamageFinding>,
 }
 
 impl Machine {
@@ -132,6 +135,7 @@ impl Machine {
             restored: Slot::ZERO,
             log_proves: Slot::ZERO,
             snapshots: SnapshotView::default(),
+            damage: Vec::new(),
         }
     }
 

@@ -35,5 +35,5 @@ pub use bounds::Bounded;
 pub use io::{Effect, Input, Note, RequestId, Settings};
 pub use machine::Machine;
 pub use snapshot::{Kept, SnapshotView};
-pub use status::Status;
+pub use status::{DamageFinding, Status};
 pub use views::{SlotState, SlotView};

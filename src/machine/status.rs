@@ -6,6 +6,22 @@ use crate::paxos::{Ballot, Health, NodeId, Slot, Stance};
 use crate::time::Time;
 use std::time::Duration;
 
+/// Most findings of damage that are kept to be shown; what is found beyond is told in the log alone.
+pub(super) const DAMAGE_FINDINGS_MAX: usize = 64;
+
+/// Damage that was found in a file of this node's, and that the node outlived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamageFinding {
+    /// Which file, by its path.
+    pub file: String,
+    /// Where in it, bytes from its beginning.
+    pub offset: u64,
+    /// What kind of file it is: `snapshot` or `log`.
+    pub kind: &'static str,
+    /// What is wrong there.
+    pub what: String,
+}
+
 /// One look at a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -77,6 +93,8 @@ pub struct Status {
     pub free_bytes: u64,
     /// Its snapshots.
     pub snapshots: SnapshotView,
+    /// Damage in its files since it started, the first found first.
+    pub damage: Vec<DamageFinding>,
     /// Time since it started.
     pub uptime: Duration,
     /// What a leader last heard of each follower: end of its prefix, and how long ago.
@@ -131,12 +149,20 @@ impl Machine {
             relays: self.relays.len(),
             free_bytes: self.free_bytes,
             snapshots: self.snapshots.clone(),
+            damage: self.damage.clone(),
             uptime: now.since(self.started),
             followers: replica
                 .peer_progress()
                 .into_iter()
                 .map(|(node, peer)| (node, peer.chosen_upto, now.since(peer.heard_at)))
                 .collect(),
+        }
+    }
+
+    /// Notes damage that was found in a file and outlived, to be shown in the status until the next start.
+    pub fn note_damage(&mut self, finding: DamageFinding) {
+        if self.damage.len() < DAMAGE_FINDINGS_MAX && !self.damage.contains(&finding) {
+            self.damage.push(finding);
         }
     }
 

@@ -3,7 +3,7 @@
 //! Node and simulator both start here, each over its own files.
 
 use super::turn::Turn;
-use crate::machine::{Machine, Settings};
+use crate::machine::{DamageFinding, Machine, Settings};
 use crate::storage::{Files, Identity, OpenError, Options, Storage};
 use crate::wire::Record;
 use std::fmt;
@@ -52,6 +52,14 @@ pub fn open<F: Files>(
     recovered.map_err(Unusable::Directory)?;
     applied.map_err(Unusable::CannotApply)?;
     storage.check_reach(&restart).map_err(Unusable::Directory)?;
+    for (_, damage) in restart.damaged.drain(..) {
+        machine.note_damage(DamageFinding {
+            file: damage.file,
+            offset: damage.offset,
+            kind: "snapshot",
+            what: damage.what,
+        });
+    }
     let turn = Turn::new(machine, storage, base, proposal_bytes, options.snapshot_bytes);
     let turn = turn.map_err(|error| Unusable::Directory(error.into()))?;
     Ok((turn, identity))

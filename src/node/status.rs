@@ -2,7 +2,7 @@
 //! listed in `docs/debug.md`.
 
 use super::faults::Faults;
-use crate::machine::{Machine, Status};
+use crate::machine::{DamageFinding, Machine, Status};
 use crate::paxos::{Ballot, NodeId};
 use crate::process;
 use crate::time::Time;
@@ -37,6 +37,7 @@ pub fn json(machine: &Machine, now: Time, faults: &Faults) -> Value {
         "generation": status.generation,
         "diverged": status.diverged.map(|slot| slot.0),
         "diverged_reason": status.diverged_reason,
+        "damage": damage(&status.damage),
         "acceptor_up": status.acceptor_up,
         "has_quorum": status.has_quorum,
         "open_slots": status.open_slots,
@@ -69,6 +70,12 @@ fn snapshots(status: &Status, now: Time) -> Value {
         "snapshot_written": under_way.map(|(_, written, _)| written),
         "snapshot_expected": under_way.map(|(.., expected)| expected),
     })
+}
+
+fn damage(findings: &[DamageFinding]) -> Vec<Value> {
+    let rows = findings.iter();
+    rows.map(|found| json!({ "file": found.file, "offset": found.offset, "kind": found.kind, "what": found.what }))
+        .collect()
 }
 
 fn followers(status: &Status) -> Vec<Value> {
