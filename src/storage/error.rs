@@ -28,8 +28,33 @@ pub struct Damage {
     pub file: String,
     /// Where in it, in bytes from its beginning.
     pub offset: u64,
+    /// Of what.
+    pub kind: DamageKind,
     /// What is wrong.
     pub what: String,
+}
+
+/// What of a file is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DamageKind {
+    /// The file `IDENTITY`.
+    Identity,
+    /// The header of a segment of the log, or its length.
+    SegmentHeader,
+    /// The header of a unit of the log, or a unit that is not there.
+    UnitHeader,
+    /// The head of a record: nobody can tell what it said.
+    RecordHead,
+    /// The body of a record: its head says what it was.
+    RecordBody,
+    /// The header of a snapshot.
+    SnapshotHeader,
+    /// A block of a snapshot, or an item in it.
+    SnapshotBlock,
+    /// The trailer of a snapshot, or the checksum over all of it.
+    SnapshotTrailer,
+    /// The disk does not give the bytes at all.
+    Unreadable,
 }
 
 /// Why a data directory cannot be used. Nothing in it was changed, except by [`OpenError::Failed`], which says at what.
@@ -149,7 +174,36 @@ impl fmt::Display for Failure {
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is damaged at offset {}: {}", self.file, self.offset, self.what)
+        let Damage {
+            file,
+            offset,
+            kind,
+            what,
+        } = self;
+        write!(f, "{file} is damaged at offset {offset} ({kind}): {what}")
+    }
+}
+
+impl DamageKind {
+    /// The kind in logs and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            DamageKind::Identity => "identity",
+            DamageKind::SegmentHeader => "segment_header",
+            DamageKind::UnitHeader => "unit_header",
+            DamageKind::RecordHead => "record_head",
+            DamageKind::RecordBody => "record_body",
+            DamageKind::SnapshotHeader => "snapshot_header",
+            DamageKind::SnapshotBlock => "snapshot_block",
+            DamageKind::SnapshotTrailer => "snapshot_trailer",
+            DamageKind::Unreadable => "unreadable",
+        }
+    }
+}
+
+impl fmt::Display for DamageKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -7,7 +7,7 @@
 //! Not here: the roster and *founded*, and what is remembered of others; those are records of the log.
 
 use super::DISK_FORMAT;
-use super::error::{Damage, Failure, OpenError};
+use super::error::{Damage, DamageKind, Failure, OpenError};
 use super::files::{File, Files};
 use crate::paxos::{Incarnation, NodeId, Start};
 use crate::wire::bytes::{DecodeError, Field, Reader, Writer};
@@ -95,6 +95,7 @@ impl Identity {
         let damage = |what| Damage {
             file: path.clone(),
             offset: 0,
+            kind: DamageKind::Identity,
             what,
         };
         let length = file.length().map_err(failed)?;

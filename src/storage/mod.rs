@@ -34,7 +34,7 @@ mod tests;
 pub mod unit;
 pub mod wal;
 
-pub use error::{Damage, Failure, OpenError, StorageError};
+pub use error::{Damage, DamageKind, Failure, OpenError, StorageError};
 pub use files::{Disk, File, Files};
 pub use identity::Identity;
 pub use shelf::Restart;

@@ -3,7 +3,7 @@
 //! Used by recovery, by catch-up and by the restart of the acceptor. At any time one slice and one record are in
 //! memory, however large segments and units are. Not here: what damage means (recovery.rs).
 
-use super::error::{Damage, Failure, OpenError, StorageError};
+use super::error::{Damage, DamageKind, Failure, OpenError, StorageError};
 use super::files::{File, Files};
 use super::segment::{beginning_of, segment_name};
 use super::unit::{self, Position, RECORD_PREFIX_BYTES, UNIT_HEADER_BYTES, UnitHeader};
@@ -157,15 +157,18 @@ impl<Fs: Files> LogReader<Fs> {
                     "the unit here continues {}, which is not the segment before",
                     unit.synced
                 );
-                Err(ReadError::Damage(self.damage(begin, what)))
+                Err(ReadError::Damage(self.damage(begin, DamageKind::UnitHeader, what)))
             }
-            Err(what) => Err(ReadError::Damage(self.damage(begin, what))),
+            Err(what) => Err(ReadError::Damage(self.damage(begin, DamageKind::UnitHeader, what))),
         }
     }
 
     /// Reads the record at `at` that must end before `end`, and its length.
     fn record(&mut self, at: Position, end: u64) -> Result<(Record, u32), ReadError> {
-        let damage = |reader: &LogReader<Fs>, what| ReadError::Damage(reader.damage(at, what));
+        let damage = |reader: &LogReader<Fs>, what| {
+            let kind = DamageKind::RecordHead;
+            ReadError::Damage(reader.damage(at, kind, what))
+        };
         let room = (end - u64::from(at.offset)) as usize;
         if room < RECORD_PREFIX_BYTES {
             return Err(damage(
@@ -197,7 +200,8 @@ impl<Fs: Files> LogReader<Fs> {
         let all = self.read(at, bytes, SLICE_BYTES)?;
         let body = Bytes::copy_from_slice(&all[head_bytes..]);
         let decoded = unit::decode(head, &all[..head_bytes], body);
-        Ok((decoded.map_err(|what| damage(self, what))?, bytes as u32))
+        let decoded = decoded.map_err(|what| ReadError::Damage(self.damage(at, DamageKind::RecordBody, what)))?;
+        Ok((decoded, bytes as u32))
     }
 
     /// Reads a record whose place and length are known, and no more than `ahead` bytes with it.
@@ -208,10 +212,11 @@ impl<Fs: Files> LogReader<Fs> {
     }
 
     /// Damage at a place.
-    pub(super) fn damage(&self, at: Position, what: String) -> Damage {
+    pub(super) fn damage(&self, at: Position, kind: DamageKind, what: String) -> Damage {
         Damage {
             file: self.files.path(&segment_name(at.segment)),
             offset: at.offset.into(),
+            kind,
             what,
         }
     }
@@ -243,7 +248,11 @@ impl UnitWalk {
                 "the unit holds {} records, its header says {}",
                 self.seen, self.unit.records
             );
-            return Err(ReadError::Damage(reader.damage(self.unit.at, what)));
+            return Err(ReadError::Damage(reader.damage(
+                self.unit.at,
+                DamageKind::UnitHeader,
+                what,
+            )));
         }
         let (record, bytes) = reader.record(at, self.unit.end_offset())?;
         self.at = at.plus(bytes);

@@ -13,7 +13,7 @@
 //! unit that says that the log was synced further than what can be read proves a loss, be it a whole segment.
 //! What cannot be told is rot within the last unit from a tear of it: it is cut off with a warning.
 
-use super::error::{Damage, Failure, OpenError};
+use super::error::{Damage, DamageKind, Failure, OpenError};
 use super::files::{File, Files};
 use super::reader::{Found, LogReader, ReadError, SLICE_BYTES, Segments, UnitWalk};
 use super::segment::{beginning_of, segment_name};
@@ -125,14 +125,14 @@ impl<Fs: Files> Recovery<'_, Fs> {
     fn cut_tail(&mut self, end: Position, torn: Option<Torn>) -> Result<(), OpenError> {
         let tail = self.scan(end, torn.as_ref().map(|torn| torn.unit))?;
         if let Some(stray) = tail.stray {
-            let (at, what) = self.describe(end, torn)?;
+            let (at, kind, what) = self.describe(end, torn)?;
             let what = format!(
                 "{what}; yet the unit in {} offset {} says that the log was synced up to {} before it",
                 segment_name(stray.at.segment),
                 stray.at.offset,
                 stray.synced
             );
-            return Err(self.reader.damage(at, what).into());
+            return Err(self.reader.damage(at, kind, what).into());
         }
         let torn_range = torn.as_ref().map(|torn| Dirty {
             segment: torn.unit.at.segment,
@@ -143,20 +143,20 @@ impl<Fs: Files> Recovery<'_, Fs> {
         let Some(cut) = dirty.next() else { return Ok(()) };
         let can_be_one_unit = dirty.next().is_none() && cut.segment <= end.segment + 1;
         if !can_be_one_unit {
-            let (at, what) = self.describe(end, torn)?;
+            let (at, kind, what) = self.describe(end, torn)?;
             let what = format!("{what}; yet more stands behind it than one unit that was being written");
-            return Err(self.reader.damage(at, what).into());
+            return Err(self.reader.damage(at, kind, what).into());
         }
-        let (_, what) = self.describe(end, torn)?;
+        let (.., what) = self.describe(end, torn)?;
         self.zero(&cut, &what)
     }
 
     /// Where the first thing that is wrong stands, and what it is.
-    fn describe(&mut self, end: Position, torn: Option<Torn>) -> Result<(Position, String), Failure> {
+    fn describe(&mut self, end: Position, torn: Option<Torn>) -> Result<(Position, DamageKind, String), Failure> {
         if let Some(torn) = torn {
             let offset = u32::try_from(torn.damage.offset).expect("offsets within a segment are 32 bits");
             let segment = torn.unit.at.segment;
-            return Ok((Position { segment, offset }, torn.damage.what));
+            return Ok((Position { segment, offset }, torn.damage.kind, torn.damage.what));
         }
         // Where the next unit could stand, the place that is not empty is the one to name.
         let next = beginning_of(end.segment + 1);
@@ -168,7 +168,7 @@ impl<Fs: Files> Recovery<'_, Fs> {
         let what = header
             .err()
             .unwrap_or_else(|| "a unit that does not continue the log".into());
-        Ok((at, what))
+        Ok((at, DamageKind::UnitHeader, what))
     }
 
     fn is_zero(&mut self, at: Position) -> Result<bool, Failure> {

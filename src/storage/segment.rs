@@ -7,7 +7,7 @@
 //! Not here: what stands in a segment (unit.rs).
 
 use super::DISK_FORMAT;
-use super::error::{Damage, Failure, OpenError};
+use super::error::{Damage, DamageKind, Failure, OpenError};
 use super::files::{File, Files};
 use super::unit::Position;
 use crate::wire::bytes::{Reader, Writer};
@@ -66,6 +66,7 @@ pub(super) fn check_header<Fs: Files>(files: &Fs, segment: u32, log_id: u64) -> 
     let damage = |what: String| Damage {
         file: path.clone(),
         offset: 0,
+        kind: DamageKind::SegmentHeader,
         what,
     };
     if length < u64::from(UNITS_BEGIN) {

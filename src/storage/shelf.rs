@@ -3,7 +3,7 @@
 //! The log is kept back to the older of the two snapshots that a node keeps, so a start does with the older if the newer
 //! is damaged. How far back the log itself reaches is known only once it was read ([`Storage::check_reach`]).
 
-use super::error::{Damage, Failure, OpenError};
+use super::error::{Damage, DamageKind, Failure, OpenError};
 use super::files::{File, Files};
 use super::snapshot::{self, Header, Loading, snapshot_name};
 use super::{Storage, StorageError};
@@ -46,7 +46,16 @@ impl<Fs: Files> Storage<Fs> {
                 Ok((header, _)) if header.summary.slot != slot => {
                     let what = format!("it is the snapshot of slot {}", header.summary.slot);
                     let file = self.files.path(&name);
-                    restart.damaged.push((slot, Damage { file, offset: 0, what }));
+                    let kind = DamageKind::SnapshotHeader;
+                    restart.damaged.push((
+                        slot,
+                        Damage {
+                            file,
+                            offset: 0,
+                            kind,
+                            what,
+                        },
+                    ));
                 }
                 Ok((header, state)) => {
                     (restart.header, restart.state) = (Some(header), Some(state));

@@ -18,7 +18,7 @@ mod tests;
 
 pub use load::Loading;
 
-use super::error::{Damage, Failure, OpenError};
+use super::error::{Damage, DamageKind, Failure, OpenError};
 use super::files::{File, Files};
 use super::segment::TEMPORARY_SUFFIX;
 use crate::kv::snapshot::{Item, ItemRef, Summary};
@@ -421,7 +421,7 @@ impl<F: File> SnapshotReader<F> {
         let failed = |source| Failure::new("read", path.clone(), source);
         let file = files.open(name).map_err(failed)?;
         let length = file.length().map_err(failed)?;
-        let damage = |what: String| damage_of(&path, 0, what);
+        let damage = |what: String| damage_of(&path, 0, DamageKind::SnapshotHeader, what);
         let mut bytes = vec![0; HEADER_BYTES_MAX.min(length as usize)];
         file.read_exact_at(&mut bytes, 0).map_err(failed)?;
         let header_bytes = judge_prefix(&bytes, &path)?;
@@ -526,7 +526,7 @@ impl<F: File> SnapshotReader<F> {
                 self.block = Vec::new();
                 Ok(())
             }
-            Err(what) => Err(self.damage(offset, what)),
+            Err(what) => Err(damage_of(&self.path, offset, DamageKind::SnapshotTrailer, what)),
         }
     }
 
@@ -564,24 +564,36 @@ impl<F: File> SnapshotReader<F> {
         read.map_err(|source| Failure::new("read", self.path.clone(), source))
     }
 
-    /// Damage at a place of this file.
+    /// Damage of a block at a place of this file.
     pub fn damage(&self, offset: u64, what: String) -> OpenError {
-        damage_of(&self.path, offset, what)
+        damage_of(&self.path, offset, DamageKind::SnapshotBlock, what)
     }
 }
 
-fn damage_of(path: &str, offset: u64, what: String) -> OpenError {
+fn damage_of(path: &str, offset: u64, kind: DamageKind, what: String) -> OpenError {
     let file = path.into();
-    Damage { file, offset, what }.into()
+    Damage {
+        file,
+        offset,
+        kind,
+        what,
+    }
+    .into()
 }
 
 /// Magic, format and length of a header; the length.
 fn judge_prefix(bytes: &[u8], path: &str) -> Result<usize, OpenError> {
-    let words = |error: DecodeError| damage_of(path, 0, format!("snapshot header: {error}"));
+    let words =
+        |error: DecodeError| damage_of(path, 0, DamageKind::SnapshotHeader, format!("snapshot header: {error}"));
     let mut from = Reader::copying(bytes);
     let magic = from.slice(SNAPSHOT_MAGIC.len(), "magic").map_err(words)?;
     if magic != SNAPSHOT_MAGIC {
-        return Err(damage_of(path, 0, "snapshot header without its magic".into()));
+        return Err(damage_of(
+            path,
+            0,
+            DamageKind::SnapshotHeader,
+            "snapshot header without its magic".into(),
+        ));
     }
     let found = from.u32("format").map_err(words)?;
     let length = from.u32("length").map_err(words)? as usize;
@@ -590,7 +602,12 @@ fn judge_prefix(bytes: &[u8], path: &str) -> Result<usize, OpenError> {
         .get(..length)
         .filter(|header| header.len() > HEADER_PREFIX_BYTES + 4)
     else {
-        return Err(damage_of(path, 0, format!("snapshot header of {length} bytes")));
+        return Err(damage_of(
+            path,
+            0,
+            DamageKind::SnapshotHeader,
+            format!("snapshot header of {length} bytes"),
+        ));
     };
     if found > SNAPSHOT_FORMAT && crc_holds(header) {
         return Err(OpenError::NewerFormat {

@@ -16,7 +16,7 @@
 
 mod truncate;
 
-use super::error::{Failure, OpenError, StorageError};
+use super::error::{DamageKind, Failure, OpenError, StorageError};
 use super::files::{File, Files};
 use super::index::{Place, SlotIndex};
 use super::reader::{Found, LogReader, ReadError, SLICE_BYTES, Segments, UnitWalk};
@@ -409,7 +409,7 @@ impl<Fs: Files> Wal<Fs> {
                 }
                 other => {
                     let what = format!("{} where the entry of slot {slot} was written", other.name());
-                    return Err(self.reader.damage(place.at, what).into());
+                    return Err(self.reader.damage(place.at, DamageKind::RecordHead, what).into());
                 }
             }
             slot = slot.next();
@@ -462,7 +462,7 @@ impl<Fs: Files> Wal<Fs> {
             }
             let Some(unit) = self.reader.unit_behind(at.end, &self.segments, self.log_id)? else {
                 let what = format!("no unit here, and the log was synced up to {synced}");
-                return Err(ReadError::Damage(self.reader.damage(at.end, what)).into());
+                return Err(ReadError::Damage(self.reader.damage(at.end, DamageKind::UnitHeader, what)).into());
             };
             at.walk = Some(UnitWalk::new(unit));
         }
