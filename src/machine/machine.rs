@@ -28,6 +28,8 @@ use std::time::Duration;
 
 /// How often requests that wait are looked through for passed deadlines (before proposing, each is looked at exactly).
 const SWEEP: Duration = Duration::from_millis(20);
+/// This part of the reserve is left by deletes: with less, only votes go on.
+const RESERVE_FOR_VOTES: u64 = 4;
 /// Longest time that a client may ask a node to wait; longer deadlines are cut to it.
 const DEADLINE_MAX: Duration = Duration::from_secs(600);
 
@@ -211,7 +213,7 @@ impl Machine {
                 let writes = parts.filter_map(|record| records::as_write(record).ok());
                 self.replica.on_reread(writes, more, &mut self.out);
             }
-            Input::FreeSpace { bytes } => self.on_free_space(bytes),
+            Input::FreeSpace { bytes } => self.on_free_space(now, bytes),
             Input::AcceptorDown => self.replica.fail_acceptor(&mut self.out),
             Input::AcceptorUp => self.replica.restart_acceptor(&mut self.out),
             Input::Corrupt => self.state.corrupt(),
@@ -320,9 +322,14 @@ impl Machine {
         }
     }
 
-    fn on_free_space(&mut self, bytes: u64) {
+    /// Told of the disk's room: a leader that is short of it gives way to a node that is not (`rules.md` 26).
+    fn on_free_space(&mut self, now: Time, bytes: u64) {
         self.free_bytes = bytes;
-        self.replica.set_free_bytes(bytes, bytes >= self.settings.disk_reserve);
+        self.replica.set_free_bytes(bytes);
+        if bytes < self.settings.disk_reserve {
+            self.replica
+                .give_way_to_room(now, self.settings.disk_reserve, &mut self.out);
+        }
     }
 
     fn on_deadline(&mut self, now: Time, effects: &mut Vec<Effect>) {
@@ -412,13 +419,7 @@ impl Machine {
         let bytes = requests::request_bytes(&request);
         match request.op {
             RequestOp::Write(op) => {
-                // The session's own bookkeeping must go on when the disk is full; what adds data must not.
-                let grows = matches!(op, Op::Put { .. } | Op::Cas { .. } | Op::Open);
-                if grows
-                    && !self
-                        .replica
-                        .has_room_at_quorum(self.free_bytes, self.settings.disk_reserve)
-                {
+                if !self.replica.has_room_at_quorum(self.free_bytes, self.room_wanted(&op)) {
                     return self.answer(origin, not_done(Code::NoSpace), effects);
                 }
                 let command = Command {
@@ -438,6 +439,16 @@ impl Machine {
             RequestOp::GetStale { .. } | RequestOp::Status => return,
         }
         self.sweep_soon(now);
+    }
+
+    /// How much room a quorum must have for a write to be proposed. What adds data leaves the reserve alone; deletes, and
+    /// the sessions that they need, may use most of it: they are what frees a full disk. The rest is for votes.
+    pub(super) fn room_wanted(&self, op: &Op) -> u64 {
+        let reserve = self.settings.disk_reserve;
+        match op {
+            Op::Put { .. } | Op::Cas { .. } => reserve,
+            Op::Open | Op::Close | Op::Del { .. } => reserve / RESERVE_FOR_VOTES,
+        }
     }
 
     /// Elsewhere: forwards once to the leader, under the client's own ids.
@@ -777,6 +788,11 @@ impl Machine {
                 first,
                 last,
                 bytes_max,
+            },
+            Output::Refuse { peer, fault } => Effect::Refuse {
+                peer,
+                code: ErrorCode::Contradiction,
+                detail: fault.to_string(),
             },
             Output::Reread { restart } => Effect::Reread { restart },
             Output::Note(note) => Effect::Note(Note::Paxos(note)),

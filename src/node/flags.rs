@@ -98,6 +98,11 @@ pub struct Flags {
     #[arg(long, env = "SYNOD_SNAPSHOT_BYTES", value_name = "SIZE", default_value = "64MiB", value_parser = units::parse_size)]
     pub snapshot_bytes: u64,
 
+    /// With less room than this on the disk of all but a minority, writes are refused as `no_space` before they are
+    /// proposed; deletes go on down to a quarter of it, votes and reads below that
+    #[arg(long, env = "SYNOD_DISK_RESERVE", value_name = "SIZE", default_value = "16MiB", value_parser = units::parse_size)]
+    pub disk_reserve: u64,
+
     /// Most bytes of requests that wait to be proposed or relayed; above it clients are told `busy`
     #[arg(long, env = "SYNOD_QUEUE_BYTES", value_name = "SIZE", default_value = "64MiB", value_parser = units::parse_size)]
     pub queue_bytes: u64,
@@ -159,6 +164,8 @@ pub struct Config {
     pub segment_bytes: u64,
     /// See [`Flags::snapshot_bytes`].
     pub snapshot_bytes: u64,
+    /// See [`Flags::disk_reserve`].
+    pub disk_reserve: u64,
     /// See [`Flags::queue_bytes`].
     pub queue_bytes: usize,
     /// See [`Flags::cache_bytes`].
@@ -252,6 +259,7 @@ impl Flags {
             max_connections: self.max_connections as usize,
             segment_bytes: self.segment_bytes.min(self.snapshot_bytes / SEGMENTS_IN_SNAPSHOT_BYTES),
             snapshot_bytes: self.snapshot_bytes,
+            disk_reserve: self.disk_reserve,
             queue_bytes: usize::try_from(self.queue_bytes).unwrap_or(usize::MAX),
             cache_bytes: usize::try_from(self.cache_bytes).unwrap_or(usize::MAX),
             allow_faults: self.allow_faults,
@@ -321,6 +329,7 @@ impl Config {
             request_timeout: self.request_timeout,
             queue_bytes: self.queue_bytes,
             cache_bytes: self.cache_bytes,
+            disk_reserve: self.disk_reserve,
             ..Settings::new(self.node, self.members.iter().map(|member| member.node).collect())
         }
     }

@@ -50,6 +50,8 @@ pub struct Turn<F: Files> {
     /// Most bytes that the machine proposes of its own in one turn.
     proposal_bytes: u64,
     free_space_at: Time,
+    /// Whether the machine was last told of less room than it may propose.
+    is_short: bool,
     finished: bool,
     snapshots: Snapshots<F>,
     /// Bytes of entries and more that this turn put behind the log.
@@ -116,6 +118,7 @@ impl<F: Files> Turn<F> {
             held: VecDeque::new(),
             proposal_bytes,
             free_space_at: Time::ZERO,
+            is_short: false,
             finished: false,
         })
     }
@@ -171,15 +174,23 @@ impl<F: Files> Turn<F> {
         Ok(now)
     }
 
-    /// Tells the machine the free space now and then, and in every turn while it is short: the leader must stop to
-    /// propose before the log cannot take what it proposed (`rules.md` 26).
+    /// Tells the machine the free space now and then, in every turn while it is short, and when it no longer is: the leader
+    /// must stop to propose before the log cannot take what it proposed (`rules.md` 26).
     fn look_at_free_space(&mut self, now: Time) -> Result<(), Fatal> {
         let bytes = self.storage.free_bytes().map_err(Fatal::Storage)?;
-        if now >= self.free_space_at || bytes < 2 * self.proposal_bytes {
+        let bytes = bytes.saturating_sub(self.waiting_bytes());
+        let was_short = std::mem::replace(&mut self.is_short, bytes < 2 * self.proposal_bytes);
+        if now >= self.free_space_at || was_short || self.is_short {
             self.free_space_at = now + FREE_SPACE_EVERY;
             self.inputs.insert(0, Input::FreeSpace { bytes });
         }
         Ok(())
+    }
+
+    /// Bytes of the records that the last turn left to this one's append.
+    fn waiting_bytes(&self) -> u64 {
+        let bytes = |record: &Record| record.body().map_or(0, |body| body.len()) + RECORD_HEAD_BYTES;
+        self.records.iter().map(bytes).sum::<usize>() as u64
     }
 
     /// How long the poll of the next turn may wait: not at all while records, answers of the disk or the acceptor's
@@ -214,9 +225,14 @@ impl<F: Files> Turn<F> {
     /// When the log cannot take this turn's entries, ACCEPTs and fetched entries are dropped as if they had been lost on
     /// the way (`rules.md` 26). What is left is for promises and used ballots.
     fn refuse_what_has_no_room(&mut self) -> Result<(), Fatal> {
-        let needed = self.inputs.iter().map(entry_bytes).sum();
+        let waiting = self.waiting_bytes();
+        let needed = self.inputs.iter().map(entry_bytes).sum::<usize>() + waiting as usize;
         if !self.storage.room_for(needed).map_err(Fatal::Storage)? {
             self.inputs.retain(|input| entry_bytes(input) == 0);
+            // What the machine writes of its own, as a leader or of what promises show, must fit as well.
+            let bytes = self.storage.sure_bytes().saturating_sub(waiting);
+            let behind = matches!(self.inputs.first(), Some(Input::FreeSpace { .. }));
+            self.inputs.insert(behind.into(), Input::FreeSpace { bytes });
         }
         Ok(())
     }

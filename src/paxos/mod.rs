@@ -37,5 +37,5 @@ pub use entry::{Entry, EntryKind, LogTime};
 pub use identity::{Incarnation, Life, Start, Voter};
 pub use membership::{Membership, VoterSet};
 pub use message::Message;
-pub use outbox::{Note, Outbox, Output, Write};
+pub use outbox::{Note, Outbox, Output, PeerFault, Write};
 pub use replica::{Replica, Stance};

@@ -66,6 +66,13 @@ pub enum Output {
         /// Last slot wanted.
         last: Slot,
     },
+    /// Close the links to a peer, and say why.
+    Refuse {
+        /// Whom.
+        peer: NodeId,
+        /// What it did.
+        fault: PeerFault,
+    },
     /// Read the acceptor's records again, in slices.
     Reread {
         /// From the log's beginning, or on from where the last slice ended.
@@ -73,6 +80,24 @@ pub enum Output {
     },
     /// For people.
     Note(Note),
+}
+
+/// What no honest peer does, whatever the network does. Its message is as if lost: that a peer is broken must not stop a
+/// node that is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerFault {
+    /// It proposed two entries for one slot at one ballot (`rules.md` 9). The first keeps the vote.
+    TwoEntries {
+        /// At which ballot.
+        ballot: Ballot,
+        /// For which slot.
+        slot: Slot,
+    },
+    /// Its promise lists a slot farther above what is chosen than any acceptor takes.
+    OutOfReach {
+        /// Which slot.
+        slot: Slot,
+    },
 }
 
 /// An event of agreement that is worth a line in the log and a place in the ring.
@@ -139,6 +164,13 @@ pub enum Note {
         ballot: Ballot,
         /// For which slot.
         slot: Slot,
+    },
+    /// A peer broke a rule that no fault explains.
+    PeerFault {
+        /// Who.
+        peer: NodeId,
+        /// What it did.
+        fault: PeerFault,
     },
     /// A peer knows another configuration: its PREPARE or ACCEPT is as if lost.
     OtherConfig {
@@ -214,12 +246,27 @@ pub enum Note {
     },
 }
 
+impl fmt::Display for PeerFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PeerFault::TwoEntries { ballot, slot } => {
+                write!(f, "PROPOSES A SECOND ENTRY for slot={slot} at ballot={ballot}")
+            }
+            PeerFault::OutOfReach { slot } => write!(f, "REPORTS slot={slot}, which is out of reach"),
+        }
+    }
+}
+
 impl Note {
     /// Whether somebody must look after it.
     pub fn is_alarm(&self) -> bool {
         matches!(
             self,
-            Note::Forgetful { .. } | Note::OtherConfig { .. } | Note::DigestsDiffer { .. } | Note::Diverged { .. }
+            Note::Forgetful { .. }
+                | Note::PeerFault { .. }
+                | Note::OtherConfig { .. }
+                | Note::DigestsDiffer { .. }
+                | Note::Diverged { .. }
         )
     }
 }
@@ -325,6 +372,7 @@ impl fmt::Display for Note {
                 f,
                 "{node} lost its memory: it voted for slot={slot} at ballot={ballot} and does not show it; its votes are dropped"
             ),
+            Note::PeerFault { peer, fault } => write!(f, "{peer} {fault}; its links are closed"),
             Note::OtherConfig { from, config, own } => write!(
                 f,
                 "{from} knows configuration {config}, this node {own}: what it proposes is dropped"

@@ -415,6 +415,7 @@ impl SimDoor {
                 paxos::Note::LostElection { .. } => "loses an election",
                 paxos::Note::LeaderLost { .. } => "loses its leader",
                 paxos::Note::Forgetful { .. } => "peer is forgetful",
+                paxos::Note::PeerFault { .. } => "peer breaks a rule",
                 paxos::Note::OtherConfig { .. } => "knows another configuration",
                 paxos::Note::DigestsDiffer { .. } => "differs from a peer",
                 paxos::Note::DigestsAgree { .. } => "agrees with a quorum again",

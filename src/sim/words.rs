@@ -286,7 +286,7 @@ pub(super) fn note(note: &Note) -> (String, bool) {
 }
 
 /// The rules of the judge, by name, and why what each forbids must never be.
-pub const RULES: [(&str, &str); 23] = [
+pub const RULES: [(&str, &str); 24] = [
     (
         "one value",
         "one slot has one chosen entry, for ever: else two nodes apply different logs",
@@ -320,6 +320,7 @@ pub const RULES: [(&str, &str); 23] = [
         "digests",
         "no node may say of another that their states differ: they never do",
     ),
+    ("alarm", "no node may accuse a peer of breaking a rule that it keeps"),
     (
         "log time",
         "sessions expire by the log's own time: where it falls, they live longer than they were told",

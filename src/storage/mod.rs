@@ -181,6 +181,11 @@ impl<Fs: Files> Storage<Fs> {
         self.wal.free_bytes()
     }
 
+    /// See [`Wal::sure_bytes`].
+    pub fn sure_bytes(&self) -> u64 {
+        self.wal.sure_bytes()
+    }
+
     /// See [`Wal::read_chosen`].
     ///
     /// # Errors

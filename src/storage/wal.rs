@@ -311,14 +311,18 @@ impl<Fs: Files> Wal<Fs> {
         match self.try_advance(next, bytes_max) {
             Ok(is_ready) => Ok(is_ready),
             Err(failure) if failure.is_no_space() => {
+                // Only a disk that says that it has room, and has none, is left alone for a while.
+                let turns = if self.disk_has_room()? { FULL_DISK_TURNS } else { 0 };
                 if !matches!(self.ahead, Ahead::NoSpace { .. }) {
                     log::warn!(
                         "no room for another segment of the log, {} bytes are left in this one: {failure}",
                         self.rest()
                     );
                 }
-                Making::<Fs::File>::abandon(&self.files, next);
-                self.ahead = Ahead::NoSpace { turns: FULL_DISK_TURNS };
+                if matches!(self.ahead, Ahead::Making(_)) {
+                    Making::<Fs::File>::abandon(&self.files, next);
+                }
+                self.ahead = Ahead::NoSpace { turns };
                 Ok(false)
             }
             Err(failure) => {
@@ -330,11 +334,7 @@ impl<Fs: Files> Wal<Fs> {
 
     fn try_advance(&mut self, next: u32, bytes_max: u32) -> Result<bool, Failure> {
         if !matches!(self.ahead, Ahead::Making(_)) {
-            let free = self
-                .files
-                .free_bytes()
-                .map_err(|source| Failure::new("ask", self.files.directory(), source))?;
-            if free < self.segment_bytes.into() {
+            if !self.disk_has_room()? {
                 let source = std::io::ErrorKind::StorageFull.into();
                 return Err(Failure::new(
                     "preallocate",
@@ -356,13 +356,19 @@ impl<Fs: Files> Wal<Fs> {
         Ok(true)
     }
 
+    /// Whether the disk has room for another segment.
+    fn disk_has_room(&self) -> Result<bool, Failure> {
+        let failed = |source| Failure::new("ask", self.files.directory(), source);
+        Ok(self.files.free_bytes().map_err(failed)? >= self.segment_bytes.into())
+    }
+
     /// Whether records of so many bytes can be appended and leave the reserve. Makes the segment ahead at once if only
     /// that gives the room. Asked before the machine is stepped with what would append them.
     ///
     /// # Errors
     /// [`StorageError::Failed`]: final.
     pub fn room_for(&mut self, bytes: usize) -> Result<bool, StorageError> {
-        let needed = bytes + UNIT_HEADER_BYTES + RESERVE_BYTES.min(self.segment_bytes as usize / 4);
+        let needed = bytes + UNIT_HEADER_BYTES + self.reserve();
         if needed <= self.rest() {
             return Ok(true);
         }
@@ -371,16 +377,26 @@ impl<Fs: Files> Wal<Fs> {
         Ok(is_ready && needed <= self.ahead_room())
     }
 
-    /// Bytes of records that the log can still take, beside the reserve: what is left in its segments, and the disk's
-    /// free space if another segment can be had.
+    /// Bytes of records that the log can still take, beside the reserve: what is sure, and the disk's free space if
+    /// another segment can be had.
     ///
     /// # Errors
     /// [`StorageError::Failed`].
     pub fn free_bytes(&self) -> Result<u64, StorageError> {
         let failed = |source| Failure::new("ask", self.files.directory(), source);
         let free = self.files.free_bytes().map_err(failed)?;
-        let mine = (self.rest() + self.ahead_room()).saturating_sub(RESERVE_BYTES) as u64;
-        Ok(mine + if free < self.segment_bytes.into() { 0 } else { free })
+        Ok(self.sure_bytes() + if free < self.segment_bytes.into() { 0 } else { free })
+    }
+
+    /// Bytes of records that the log can take in one turn whatever the disk says, beside the reserve: what one of its
+    /// segments has left. (Not both together: a unit stands in one.)
+    pub fn sure_bytes(&self) -> u64 {
+        let most = self.rest().max(self.ahead_room());
+        most.saturating_sub(self.reserve() + UNIT_HEADER_BYTES) as u64
+    }
+
+    fn reserve(&self) -> usize {
+        RESERVE_BYTES.min(self.segment_bytes as usize / 4)
     }
 
     /// The chosen entries from `first` to at most `last`, without a hole: about `bytes_max` bytes, but at least one

@@ -91,11 +91,13 @@ pub enum ErrorCode {
     ShuttingDown,
     /// A newer connection of the same peer took this one's place.
     Replaced,
+    /// The peer said what no node that keeps the rules of agreement says.
+    Contradiction,
 }
 
 impl ErrorCode {
     /// Every code, in the order of their bytes.
-    pub const ALL: [ErrorCode; 17] = [
+    pub const ALL: [ErrorCode; 18] = [
         ErrorCode::BadMagic,
         ErrorCode::BadVersion,
         ErrorCode::WrongCluster,
@@ -113,6 +115,7 @@ impl ErrorCode {
         ErrorCode::SlowReader,
         ErrorCode::ShuttingDown,
         ErrorCode::Replaced,
+        ErrorCode::Contradiction,
     ];
 
     /// The code's byte: its place among all, from 1.
@@ -152,6 +155,7 @@ impl ErrorCode {
             ErrorCode::SlowReader => "slow_reader",
             ErrorCode::ShuttingDown => "shutting_down",
             ErrorCode::Replaced => "replaced",
+            ErrorCode::Contradiction => "contradiction",
         }
     }
 }

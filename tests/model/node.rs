@@ -234,7 +234,7 @@ impl Node {
                     let from = self.id;
                     said.push(Envelope { from, to, message });
                 }
-                Output::Note(_) => {}
+                Output::Note(_) | Output::Refuse { .. } => {}
                 Output::ReadChosen { .. } | Output::Reread { .. } => {
                     unreachable!("so small a log is in memory, and no acceptor fails alone")
                 }

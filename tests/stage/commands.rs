@@ -24,6 +24,7 @@
 //! cut n1 [-> n2], heal         what is sent is lost, silently; also what is under way
 //! hold-sync n1, sync n1        the disk is held back; everything appended is synced, from now on at each turn again
 //! acceptor n1 down|up          the acceptor fails, restarts
+//! room n1 1000000              so many bytes are free on its disk
 //! corrupt n1                   its applied state is altered behind the log's back
 //! status [n1], disk n1, waiting, show|hide heartbeats|records|founding
 //! ```
@@ -94,6 +95,10 @@ impl Stage {
             }
             ("acceptor", [id, "down"]) => self.turn(node(id), vec![Input::AcceptorDown]),
             ("acceptor", [id, "up"]) => self.turn(node(id), vec![Input::AcceptorUp]),
+            ("room", [id, bytes]) => {
+                let bytes = parsed(bytes);
+                self.turn(node(id), vec![Input::FreeSpace { bytes }]);
+            }
             ("corrupt", [id]) => self.turn(node(id), vec![Input::Corrupt]),
             ("status", []) => self.ids().into_iter().for_each(|id| self.say(self.status_line(id))),
             ("status", [id]) => self.say(self.status_line(node(id))),

@@ -452,9 +452,9 @@ impl World {
                 Effect::Refuse { peer, .. } => self.flap(id, peer),
                 Effect::Note(note) => {
                     self.tell(|| format!("{id} {note}"));
-                    // Nobody loses a disk in this world: whoever is told to be forgetful is accused wrongly.
-                    let is_accusation = matches!(note, Note::Paxos(synod::paxos::Note::Forgetful { .. }));
-                    assert!(!is_accusation, "{id} {note}");
+                    // Nobody loses a disk in this world, nobody's memory breaks, nobody lies: every alarm is a wrong one.
+                    let is_alarm = matches!(&note, Note::Paxos(note) if note.is_alarm());
+                    assert!(!is_alarm, "{id} {note}");
                     self.notes.push((self.now, id, note));
                 }
                 Effect::Halt { reason } => panic!("{id} halts: {reason}"),

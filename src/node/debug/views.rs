@@ -254,6 +254,7 @@ pub(super) fn config(config: &Config) -> Value {
         "max_connections": config.max_connections,
         "segment_bytes": config.segment_bytes,
         "snapshot_bytes": config.snapshot_bytes,
+        "disk_reserve": config.disk_reserve,
         "queue_bytes": config.queue_bytes,
         "cache_bytes": config.cache_bytes,
         "allow_faults": config.allow_faults,

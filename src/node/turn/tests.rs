@@ -1,12 +1,12 @@
 //! The turn over a simulated disk and a door that only writes down what it is told.
 
 use super::*;
-use crate::kv::{Op, SessionRef};
+use crate::kv::{Answer, Done, Op, SessionRef};
 use crate::machine::{RequestId, Settings};
 use crate::storage::Options;
 use crate::storage::sim::{Fault, Op as DiskOp, SimDisk};
 use crate::wire::message::ErrorCode;
-use crate::wire::{Outcome, Reply, Request, RequestOp};
+use crate::wire::{Outcome, Reply, Request, RequestOp, Served};
 use std::collections::VecDeque;
 
 /// Hands out one list of inputs a gather, and keeps a diary.
@@ -15,6 +15,8 @@ struct Diary {
     now: Time,
     to_come: VecDeque<Vec<Input>>,
     lines: Vec<String>,
+    /// The slot that opened the last session.
+    opened: Slot,
     waits: Vec<Option<Duration>>,
 }
 
@@ -40,6 +42,13 @@ impl Door for Diary {
 
     fn reply(&mut self, id: RequestId, reply: Reply) {
         let class = match reply.outcome {
+            Outcome::Done(Served::Done(Done {
+                answer: Answer::Opened { opened },
+                ..
+            })) => {
+                self.opened = opened;
+                "done".to_string()
+            }
             Outcome::Done(_) => "done".to_string(),
             Outcome::NotDone { code, .. } => format!("not done: {}", code.name()),
             Outcome::Unknown { code } => format!("unknown: {}", code.name()),
@@ -80,6 +89,7 @@ fn one_node(disk: &SimDisk) -> (Turn<SimDisk>, Diary) {
         start: identity.start(),
         past_starts: identity.past_starts().to_vec(),
         cluster_name: "test".into(),
+        disk_reserve: 1 << 20,
         ..Settings::new(NodeId(1), vec![NodeId(1)])
     };
     let proposal_bytes = settings.window_bytes as u64;
@@ -252,4 +262,95 @@ fn what_was_answered_survives_the_crash_of_the_machine() {
     disk.crash();
     let (turn, diary) = one_leader(&disk);
     assert_eq!(turn.machine().status(diary.now).sessions, 1);
+}
+
+/// The outcome of one request of session 1, after the turns that it takes.
+fn ask(turn: &mut Turn<SimDisk>, diary: &mut Diary, number: u64, op: RequestOp) -> String {
+    let session = SessionRef {
+        id: 1,
+        opened: diary.opened,
+    };
+    let id = RequestId {
+        connection: 1,
+        request: number,
+    };
+    let request = Request {
+        deadline_ms: 1000,
+        session,
+        number,
+        low: number,
+        op,
+    };
+    diary.lines.clear();
+    diary.to_come.push_back(vec![Input::Client { id, request }]);
+    for _ in 0..100 {
+        turn.run(diary)
+            .unwrap_or_else(|fatal| panic!("request {number}: {fatal}"));
+        if let Some(line) = diary.lines.iter().find(|line| line.starts_with("reply")) {
+            return line
+                .rsplit_once(' ')
+                .map_or_else(String::new, |(_, class)| class.into());
+        }
+    }
+    panic!("request {number} is not answered: {:#?}", diary.lines);
+}
+
+#[test]
+fn on_a_full_disk_writes_are_refused_before_they_are_proposed_and_all_else_goes_on_until_there_is_room() {
+    let disk = SimDisk::new(9);
+    let (mut turn, mut diary) = one_leader(&disk);
+    diary.to_come.push_back(vec![open(1)]);
+    turn.run(&mut diary).unwrap();
+    disk.set_capacity(disk.used_bytes());
+    let put = |number: u64| {
+        RequestOp::Write(Op::Put {
+            key: number.to_string().into(),
+            value: vec![7; 200_000].into(),
+            if_absent: false,
+            want_previous: false,
+        })
+    };
+    let del = |number: u64| {
+        RequestOp::Write(Op::Del {
+            key: number.to_string().into(),
+            want_previous: false,
+        })
+    };
+    // What fits is done, what does not is refused for certain; nothing is ever left in between, and the node lives.
+    let puts: Vec<String> = (1..40)
+        .map(|number| ask(&mut turn, &mut diary, number, put(number)))
+        .collect();
+    let done = puts.iter().take_while(|class| *class == "done").count();
+    assert!((5..39).contains(&done), "{puts:?}");
+    assert!(puts[done..].iter().all(|class| class == "no_space"), "{puts:?}");
+    let dels: Vec<String> = (40..60)
+        .map(|number| ask(&mut turn, &mut diary, number, del(number - 39)))
+        .collect();
+    assert!(
+        dels.iter().all(|class| class == "done"),
+        "deletes use the reserve: {dels:?}"
+    );
+    let get = |key: &str| RequestOp::Get {
+        key: key.to_owned().into(),
+    };
+    assert_eq!(ask(&mut turn, &mut diary, 60, get("19")), "done", "reads need no room");
+    // The deletes themselves use the reserve up, but for what votes need.
+    let dels = (61..20_000).map(|number| ask(&mut turn, &mut diary, number, del(number)));
+    let last = dels.enumerate().find(|(_, class)| class != "done");
+    assert_eq!(last.as_ref().map(|(_, class)| class.as_str()), Some("no_space"));
+    assert_eq!(ask(&mut turn, &mut diary, 20_001, get("1")), "done");
+    disk.set_capacity(u64::MAX);
+    assert_eq!(
+        ask(&mut turn, &mut diary, 20_002, put(1)),
+        "done",
+        "room is used at once"
+    );
+    // Nothing that was acknowledged is lost.
+    drop(turn);
+    disk.crash();
+    let (turn, _) = one_leader(&disk);
+    assert_eq!(
+        turn.machine().state().get(b"1").map(|found| found.value.len()),
+        Some(200_000)
+    );
 }

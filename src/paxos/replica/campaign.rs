@@ -1,9 +1,9 @@
 //! Standing up: the question before a campaign, phase 1, winning and losing.
 
-use super::{Claim, Replica, Role};
+use super::{Claim, REACH_SLOTS, Replica, Role};
 use crate::paxos::election::Ask;
 use crate::paxos::message::Promise;
-use crate::paxos::outbox::{Note, Outbox, Write};
+use crate::paxos::outbox::{Note, Outbox, PeerFault, Write};
 use crate::paxos::proposer::Phase1;
 use crate::paxos::{Ballot, Message, NodeId, Voter};
 use crate::time::Time;
@@ -214,6 +214,13 @@ impl Replica {
     /// Phase 1b comes back.
     pub(super) fn on_promise(&mut self, now: Time, from: NodeId, promise: Promise, out: &mut Outbox) {
         self.observe(promise.ballot);
+        let far = promise.accepted.iter().find(|accepted| {
+            let chosen = promise.chosen_upto.max(self.learner.chosen_upto());
+            accepted.slot.0 > chosen.0.saturating_add(REACH_SLOTS)
+        });
+        if let Some(accepted) = far {
+            return self.refuse(from, PeerFault::OutOfReach { slot: accepted.slot }, out);
+        }
         if self.counts(from, &promise.voter) {
             self.add_promise(now, from, promise, out);
         }

@@ -19,6 +19,7 @@ pub(super) struct Leading {
     /// Set while a refused leader asks whether a quorum would follow it to a higher ballot; and until when.
     pub(super) challenge: Option<(Ask, Time)>,
     heard: Heard,
+    since: Time,
     heartbeat_at: Time,
     /// `rules.md` 6: when the mark of phase 1 must have been fetched.
     mark_due: Option<Time>,
@@ -81,7 +82,15 @@ impl Replica {
             return;
         };
         let (ballot, found) = (phase.ballot, phase.found(&self.config.membership, self.config.rules));
-        for (slot, entry) in &found.chosen {
+        // What stands above the mark and is not learned would be proposed over; what stands below it is fetched.
+        let (mark, chosen) = (found.mark, &found.chosen);
+        if !chosen
+            .range(mark.next()..)
+            .all(|(slot, entry)| self.learn_from_peer(*slot, entry, out))
+        {
+            return self.lose_election(now, "its disk has no room for what is chosen".into(), out);
+        }
+        for (slot, entry) in chosen.range(..=mark) {
             self.learn_from_peer(*slot, entry, out);
         }
         let log_time = self.known_log_time();
@@ -93,6 +102,7 @@ impl Replica {
             rounds: Rounds::default(),
             challenge: None,
             heard: Heard::all(&self.config.membership, now),
+            since: now,
             heartbeat_at: now,
             peers: BTreeMap::new(),
         }));
@@ -207,7 +217,10 @@ impl Replica {
         }
         for (slot, entry) in chosen {
             // With its own acceptor down the entry is not on this node's disk yet.
-            self.learn_from_peer(slot, &entry, out);
+            if !self.learn_from_peer(slot, &entry, out) {
+                // Not on this disk it could not be handed out; another leader finds it at the quorum.
+                return self.step_down(now, "its disk has no room for what is chosen".into(), out);
+            }
         }
         self.after_learning(now, out);
     }
@@ -399,14 +412,31 @@ impl Replica {
         }
     }
 
+    /// This leader's disk is short of room: offers leadership to a follower that has at least `bytes` free, once it led for an
+    /// election timeout (so that two short of room do not play ball). Nobody has: it leads on.
+    pub fn give_way_to_room(&mut self, now: Time, bytes: u64, out: &mut Outbox) {
+        if let Role::Leading(leading) = &self.role
+            && now >= leading.since + self.config.timing.election_timeout
+        {
+            self.hand_over_to(now, bytes, out);
+        }
+    }
+
     /// Offers leadership to the follower that knows most and was heard lately, and steps down. `None`: nobody fits, or
     /// this node does not lead.
     pub fn hand_over(&mut self, now: Time, out: &mut Outbox) -> Option<NodeId> {
+        self.hand_over_to(now, 0, out)
+    }
+
+    fn hand_over_to(&mut self, now: Time, free_bytes_min: u64, out: &mut Outbox) -> Option<NodeId> {
         let Role::Leading(leading) = &self.role else {
             return None;
         };
         let since = now - self.config.timing.heartbeat * 3;
-        let fresh = leading.peers.iter().filter(|(_, peer)| peer.heard_at >= since);
+        let fresh = leading
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.heard_at >= since && peer.free_bytes >= free_bytes_min);
         let (to, _) = fresh.max_by_key(|(node, peer)| (peer.chosen_upto, std::cmp::Reverse(**node)))?;
         let (to, ballot) = (*to, leading.lead.ballot);
         // The last watermark goes first, so that the successor need not fetch what it holds.
@@ -520,12 +550,16 @@ impl Replica {
         slot >= leading.lead.next_slot || open.is_some_and(|open| open != entry)
     }
 
-    /// Learns an entry; has it written unless this node's own acceptor holds the very entry on disk already.
-    pub(super) fn learn_from_peer(&mut self, slot: Slot, entry: &Entry, out: &mut Outbox) {
+    /// Learns an entry; has it written unless this node's own acceptor holds the very entry on disk already. False: the
+    /// disk has no room for it, and nothing has changed.
+    pub(super) fn learn_from_peer(&mut self, slot: Slot, entry: &Entry, out: &mut Outbox) -> bool {
         let is_on_disk = self
             .acceptor()
             .and_then(|acceptor| acceptor.vote(slot))
             .is_some_and(|vote| vote.entry == *entry);
+        if !is_on_disk && !self.learner.knows(slot) && !self.take_room(entry) {
+            return false;
+        }
         if self.learner.learn(slot, entry) && !is_on_disk {
             out.write(Write::Learned {
                 slot,
@@ -533,5 +567,6 @@ impl Replica {
             });
             self.wrote_acceptance = true;
         }
+        true
     }
 }

@@ -13,6 +13,8 @@ pub(super) struct CatchUp {
     asked: Option<Asked>,
     /// Who is asked next, if it was heard to know what is missing.
     preferred: Option<NodeId>,
+    /// Answers without an entry in this round of questions.
+    empty_answers: usize,
     is_told: bool,
 }
 
@@ -153,6 +155,19 @@ impl Replica {
         out.send(peer, Message::Fetch { from: first, to });
     }
 
+    /// Who was asked does not have it: the next one is asked at once; when all were, after a pause, else questions and
+    /// empty answers would go round at the speed of the network.
+    fn nobody_has_it_yet(&mut self, now: Time) {
+        self.catch_up.empty_answers += 1;
+        let mut pause = Duration::ZERO;
+        if self.catch_up.empty_answers >= self.others().count() {
+            (self.catch_up.empty_answers, pause) = (0, self.config.timing.heartbeat);
+        }
+        if let Some(asked) = &mut self.catch_up.asked {
+            asked.until = now + pause;
+        }
+    }
+
     /// Whom to ask: who was heard to know it, else the others in turn behind the one that did not answer.
     fn catch_up_peer(&mut self, silent: Option<NodeId>) -> Option<NodeId> {
         let others: Vec<NodeId> = self.others().collect();
@@ -214,12 +229,12 @@ impl Replica {
         chosen_upto: Slot,
         out: &mut Outbox,
     ) {
-        let open = self.catch_up.asked.as_mut();
-        let open = open.filter(|asked| (asked.whom, asked.first) == (from, first));
-        let is_answer = open.is_some();
+        let asked = self.catch_up.asked;
+        let is_answer = asked.is_some_and(|asked| (asked.whom, asked.first) == (from, first));
         if entries.is_empty() {
-            // It does not have them: as good as silence.
-            open.into_iter().for_each(|asked| asked.until = now);
+            if is_answer {
+                self.nobody_has_it_yet(now);
+            }
             return;
         }
         let mut slot = first;
@@ -232,14 +247,16 @@ impl Replica {
                 );
             }
             // What this leader has open counts as chosen only by votes at its ballot (`rules.md` 8).
-            if self.open_entry(slot).is_none() {
-                self.learn_from_peer(slot, entry, out);
+            if self.open_entry(slot).is_none() && (!self.is_in_reach(slot) || !self.learn_from_peer(slot, entry, out)) {
+                // As if the rest had been lost on the way: the open question waits for its deadline.
+                return self.after_learning(now, out);
             }
             slot = slot.next();
         }
         if !matches!(self.role, Role::Leading(_)) {
             self.learner.hear(chosen_upto);
         }
+        self.catch_up.empty_answers = 0;
         if is_answer {
             self.catch_up.asked = None;
             self.catch_up.prefer(from);

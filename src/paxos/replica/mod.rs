@@ -21,12 +21,12 @@ mod voting;
 
 pub use leading::PeerProgress;
 
-use super::acceptor::Acceptor;
+use super::acceptor::{AHEAD_SLOTS_MAX, Acceptor};
 use super::digests::{Digests, Health};
 use super::election::{Ask, Election, Timing};
 use super::identity::Lives;
 use super::learner::Learner;
-use super::outbox::{Note, Outbox, Write};
+use super::outbox::{Note, Outbox, Output, PeerFault, Write};
 use super::proposer::Phase1;
 use super::recovery::Recovery;
 use super::rounds::Freshness;
@@ -40,6 +40,12 @@ use std::time::Duration;
 
 /// What [`Config::part_bytes`] is in a node.
 pub const PART_BYTES: usize = 1 << 20;
+/// A slot so far above what a node knows as chosen is out of its reach: it neither accepts nor learns there before it has
+/// caught up. Nobody honest is held up by it (an acceptor at its bound of [`AHEAD_SLOTS_MAX`] takes no further slot
+/// anyway), and a peer that names a slot near the end of all numbers makes nobody count up to it.
+pub const REACH_SLOTS: u64 = 16 * AHEAD_SLOTS_MAX as u64;
+/// Beside its entry's body, a record takes fewer bytes than this on the disk.
+const RECORD_BYTES: u64 = 64;
 /// Most bytes of entries that one retry sends again to one peer; the rest follows with the next.
 pub const RESEND_BYTES: usize = 4 << 20;
 
@@ -145,7 +151,8 @@ pub struct Replica {
     /// The present life has not recovered what the one before it may have promised.
     must_recover: bool,
     recovery: Option<Recovery>,
-    has_room: bool,
+    /// Bytes that entries may still take on the disk, as last told, less what was written since.
+    room: u64,
     wrote_acceptance: bool,
     recorded_upto: Slot,
     free_bytes: u64,
@@ -173,7 +180,7 @@ impl Replica {
             may_vote: false,
             must_recover: false,
             recovery: None,
-            has_room: true,
+            room: u64::MAX,
             wrote_acceptance: false,
             recorded_upto: config.base,
             free_bytes: u64::MAX,
@@ -256,9 +263,37 @@ impl Replica {
         self.may_vote = may_vote;
     }
 
-    /// Free bytes on the disk; without room new entries are not accepted (`rules.md` 26).
-    pub fn set_free_bytes(&mut self, free_bytes: u64, has_room: bool) {
-        (self.free_bytes, self.has_room) = (free_bytes, has_room);
+    /// Bytes of records that the disk can take, beside what is kept for promises and used ballots: entries that do not fit
+    /// are neither accepted nor learned (`rules.md` 26).
+    pub fn set_free_bytes(&mut self, free_bytes: u64) {
+        (self.free_bytes, self.room) = (free_bytes, free_bytes);
+    }
+
+    /// Whether this node may accept or learn in `slot` yet.
+    fn is_in_reach(&self, slot: Slot) -> bool {
+        slot.0 <= self.learner.chosen_upto().0.saturating_add(REACH_SLOTS)
+    }
+
+    /// A peer broke a rule that no fault explains: it is told, people are, and its links are closed.
+    fn refuse(&mut self, peer: NodeId, fault: PeerFault, out: &mut Outbox) {
+        out.note(Note::PeerFault { peer, fault });
+        out.push(Output::Refuse { peer, fault });
+    }
+
+    /// Whether entries with bodies of so many bytes fit the disk together.
+    fn has_room_for(&self, bodies: impl Iterator<Item = usize>) -> bool {
+        bodies.map(|body| body as u64 + RECORD_BYTES).sum::<u64>() <= self.room
+    }
+
+    /// Takes the room for an entry that is to be written; false if there is none.
+    fn take_room(&mut self, entry: &Entry) -> bool {
+        if self.room == u64::MAX {
+            return true; // nobody has told it of a disk
+        }
+        let bytes = entry.body.len() as u64 + RECORD_BYTES;
+        let left = self.room.checked_sub(bytes);
+        self.room = left.unwrap_or(self.room);
+        left.is_some()
     }
 
     /// A slot was applied here, or a state that ends with it came as a whole: its digest (`rules.md` 27).

@@ -1,6 +1,6 @@
 //! A lost memory (`rules.md` 3): asking for what it held, and answering a peer that asks.
 
-use super::{AcceptorState, Claim, Replica, Role};
+use super::{AcceptorState, Claim, RECORD_BYTES, Replica, Role};
 use crate::paxos::message::RecoverAnswer;
 use crate::paxos::outbox::{Note, Outbox, Write};
 use crate::paxos::promises::Found;
@@ -142,7 +142,7 @@ impl Replica {
             .recovery
             .as_ref()
             .and_then(|recovery| recovery.found(members, rules));
-        let Some(found) = found.filter(|_| self.has_room && self.acceptor().is_some()) else {
+        let Some(found) = found.filter(|found| self.acceptor().is_some() && self.has_room_for_all(found)) else {
             return;
         };
         if found.promised > self.promised() {
@@ -168,7 +168,14 @@ impl Replica {
         self.after_learning(now, out);
     }
 
-    /// Copies what is not known as chosen; how many entries.
+    fn has_room_for_all(&self, found: &Found) -> bool {
+        let accepted = found.accepted.iter().map(|(slot, (_, entry))| (slot, entry));
+        let entries = found.chosen.iter().chain(accepted);
+        let news = entries.filter(|(slot, _)| !self.learner.knows(**slot));
+        self.has_room_for(news.map(|(_, entry)| entry.body.len()))
+    }
+
+    /// Copies what is not known as chosen, for which there is room; how many entries.
     fn copy(&mut self, found: &Found, out: &mut Outbox) -> u64 {
         let AcceptorState::Up(acceptor) = &mut self.acceptor else {
             return 0;
@@ -178,6 +185,7 @@ impl Replica {
             let (slot, ballot) = (*slot, *ballot);
             if !self.learner.knows(slot) && acceptor.copy(slot, ballot, entry) {
                 let entry = entry.clone();
+                self.room = self.room.saturating_sub(entry.body.len() as u64 + RECORD_BYTES);
                 out.write(Write::Copied { slot, ballot, entry });
                 copied += 1;
             }

@@ -215,3 +215,174 @@ fn what_a_proposer_of_another_configuration_sends_is_as_if_lost_and_said_once() 
     n2.on_message(MS(100), NodeId(1), accept(1, ballot(1, 1)), &mut out);
     assert_eq!(n2.promised(), ballot(1, 1));
 }
+
+/// The faults of peers that a node was told of, and whom it refused for them.
+fn faults(out: &mut Outbox) -> Vec<(NodeId, PeerFault)> {
+    let refused = out.drain().filter_map(|output| match output {
+        Output::Refuse { peer, fault } => Some((peer, fault)),
+        _ => None,
+    });
+    refused.collect()
+}
+
+#[test]
+fn a_second_entry_at_one_ballot_is_refused_and_the_first_keeps_the_vote() {
+    let mut out = Outbox::default();
+    let mut n2 = replica(2);
+    let accept = |body: &'static [u8]| Message::Accept {
+        ballot: ballot(1, 1),
+        config: 1,
+        slot: Slot(1),
+        chosen_upto: Slot::ZERO,
+        entry: entry(body),
+    };
+    n2.on_message(MS(100), NodeId(1), accept(b"a"), &mut out);
+    sync(&mut n2, MS(100), &mut out);
+    out.drain();
+    n2.on_message(MS(110), NodeId(1), accept(b"b"), &mut out);
+    sync(&mut n2, MS(110), &mut out);
+    let second = PeerFault::TwoEntries {
+        ballot: ballot(1, 1),
+        slot: Slot(1),
+    };
+    assert_eq!(faults(&mut out), [(NodeId(1), second)], "and no vote");
+    let vote = n2.acceptor().and_then(|acceptor| acceptor.vote(Slot(1)));
+    assert_eq!(vote.map(|vote| vote.entry.clone()), Some(entry(b"a")));
+}
+
+#[test]
+fn a_slot_near_the_end_of_all_numbers_makes_nobody_count_up_to_it() {
+    const FAR: Slot = Slot((1 << 62) - 1);
+    let mut out = Outbox::default();
+    // An acceptor does not take it, and so reports none.
+    let mut n2 = replica(2);
+    let accept = Message::Accept {
+        ballot: ballot(1, 3),
+        config: 1,
+        slot: FAR,
+        chosen_upto: Slot::ZERO,
+        entry: entry(b"far"),
+    };
+    n2.on_message(MS(100), NodeId(3), accept, &mut out);
+    let chosen = Message::Chosen {
+        first: FAR,
+        entries: vec![entry(b"far")],
+        chosen_upto: Slot::ZERO,
+    };
+    n2.on_message(MS(100), NodeId(3), chosen, &mut out);
+    assert!(n2.acceptor().is_some_and(Acceptor::is_empty) && !n2.learner().knows(FAR));
+    // A candidate does not believe a promise that lists it, and is elected by the next one that does not.
+    let mut n1 = replica(1);
+    n1.on_deadline(MS(1000), &mut out);
+    sync(&mut n1, MS(1000), &mut out);
+    out.drain();
+    let promise = |slot| Promise {
+        ballot: ballot(1, 1),
+        attempt: 1,
+        first: Slot(1),
+        last: slot,
+        is_last: true,
+        chosen_upto: Slot::ZERO,
+        log_time: LogTime(0),
+        voter: n2.voter(),
+        accepted: vec![AcceptedEntry {
+            slot,
+            ballot: ballot(0, 2),
+            chosen: false,
+            entry: entry(b"a"),
+        }],
+    };
+    n1.on_message(MS(1000), NodeId(2), Message::Promise(promise(FAR)), &mut out);
+    assert_eq!(faults(&mut out), [(NodeId(2), PeerFault::OutOfReach { slot: FAR })]);
+    n1.on_message(MS(1001), NodeId(2), Message::Promise(promise(Slot(3))), &mut out);
+    assert_eq!(n1.stance(), Stance::Leader(ballot(1, 1)));
+    assert_eq!(n1.first_open(), Slot(4));
+}
+
+#[test]
+fn questions_that_nobody_can_answer_go_round_with_a_pause() {
+    let mut out = Outbox::default();
+    let mut n2 = replica(2);
+    let accept = Message::Accept {
+        ballot: ballot(1, 1),
+        config: 1,
+        slot: Slot(9),
+        chosen_upto: Slot(8),
+        entry: entry(b"a"),
+    };
+    n2.on_message(MS(100), NodeId(1), accept, &mut out);
+    let asked = |out: &mut Outbox| {
+        out.drain().find_map(|output| match output {
+            Output::Send {
+                to,
+                message: Message::Fetch { .. },
+            } => Some(to),
+            _ => None,
+        })
+    };
+    let (mut rounds, mut now) = (0, MS(100));
+    let mut whom = asked(&mut out);
+    // Both others have nothing, and say so at once.
+    while now < MS(350) {
+        if let Some(peer) = whom {
+            rounds += 1;
+            let empty = Message::Chosen {
+                first: Slot(1),
+                entries: Vec::new(),
+                chosen_upto: Slot::ZERO,
+            };
+            n2.on_message(now, peer, empty, &mut out);
+        }
+        now = now + Duration::from_millis(1);
+        n2.tick_catch_up(now, &mut out);
+        whom = asked(&mut out);
+    }
+    assert!(
+        (6..=14).contains(&rounds),
+        "{rounds} questions in a quarter of a second"
+    );
+}
+
+#[test]
+fn without_room_nothing_is_accepted_or_learned_and_nothing_that_is_chosen_is_proposed_over() {
+    let mut out = Outbox::default();
+    let mut n2 = replica(2);
+    n2.set_free_bytes(100);
+    let accept = |slot| Message::Accept {
+        ballot: ballot(1, 1),
+        config: 1,
+        slot: Slot(slot),
+        chosen_upto: Slot::ZERO,
+        entry: entry(b"a"),
+    };
+    n2.on_message(MS(100), NodeId(1), accept(1), &mut out);
+    n2.on_message(MS(100), NodeId(1), accept(2), &mut out);
+    assert_eq!(n2.acceptor().map(Acceptor::len), Some(1), "the second does not fit");
+    n2.on_message(MS(101), NodeId(1), accept(1), &mut out);
+    n2.set_free_bytes(1000);
+    n2.on_message(MS(102), NodeId(1), accept(2), &mut out);
+    assert_eq!(n2.acceptor().map(Acceptor::len), Some(2), "room came back");
+    // A candidate that cannot write what a promise marks as chosen does not lead: it would take the slot for free.
+    let mut n1 = replica(1);
+    n1.set_free_bytes(50);
+    n1.on_deadline(MS(1000), &mut out);
+    sync(&mut n1, MS(1000), &mut out);
+    let promise = Promise {
+        ballot: ballot(1, 1),
+        attempt: 1,
+        first: Slot(1),
+        last: Slot(2),
+        is_last: true,
+        chosen_upto: Slot::ZERO,
+        log_time: LogTime(0),
+        voter: n1.voter(),
+        accepted: vec![AcceptedEntry {
+            slot: Slot(2),
+            ballot: ballot(0, 2),
+            chosen: true,
+            entry: entry(b"chosen"),
+        }],
+    };
+    n1.on_message(MS(1000), NodeId(2), Message::Promise(promise), &mut out);
+    assert_eq!(n1.stance(), Stance::Follower);
+}

@@ -3,7 +3,7 @@
 use super::{AcceptorState, Claim, Replica, Role};
 use crate::paxos::acceptor::{Acceptor, Change};
 use crate::paxos::message::{AcceptedEntry, Promise};
-use crate::paxos::outbox::{Note, Outbox, Output, Write};
+use crate::paxos::outbox::{Note, Outbox, Output, PeerFault, Write};
 use crate::paxos::{Ballot, Entry, LogTime, Message, NodeId, Slot};
 use crate::time::Time;
 
@@ -150,13 +150,27 @@ impl Replica {
         out: &mut Outbox,
     ) {
         self.observe(ballot);
-        if ballot.node != from || !self.hear_leader(now, ballot, out) {
+        if ballot.node != from {
+            return;
+        }
+        if self.contradicts(ballot, slot, entry) {
+            return self.refuse(from, PeerFault::TwoEntries { ballot, slot }, out);
+        }
+        if !self.hear_leader(now, ballot, out) {
             return;
         }
         if self.votes() && self.accept(ballot, slot, entry, out) {
             self.claim_accepted(from, ballot, slot, out);
         }
         self.on_watermark(now, from, ballot, chosen_upto, out);
+    }
+
+    /// Whether another entry was accepted in `slot` at this very ballot. Accepting the second would let two entries find a
+    /// quorum at one ballot; stopping for it (A4 is an assertion where this node itself proposes) would let one broken
+    /// leader stop every node that is not.
+    fn contradicts(&self, ballot: Ballot, slot: Slot, entry: &Entry) -> bool {
+        let vote = self.acceptor().and_then(|acceptor| acceptor.vote(slot));
+        vote.is_some_and(|vote| vote.ballot == ballot && vote.entry != *entry)
     }
 
     /// Accepts and has it written if that is news. False: no vote may be given.
@@ -169,8 +183,15 @@ impl Replica {
             self.record_chosen_upto(out);
             return self.promise(ballot, out);
         }
-        if !self.has_room || self.acceptor().is_some_and(|acceptor| !acceptor.has_room_for(slot)) {
+        if !self.is_in_reach(slot) || self.acceptor().is_some_and(|acceptor| !acceptor.has_room_for(slot)) {
             return false;
+        }
+        let is_held = self
+            .acceptor()
+            .and_then(|acceptor| acceptor.vote(slot))
+            .is_some_and(|vote| vote.ballot == ballot);
+        if !is_held && !self.take_room(entry) {
+            return false; // as if it had been lost on the way
         }
         match self.acceptor_mut().map(|acceptor| acceptor.accept(ballot, slot, entry)) {
             Some(Ok(Change::New)) => {

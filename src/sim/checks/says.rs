@@ -196,14 +196,17 @@ impl Checks {
             note,
             Note::Paxos(paxos::Note::Forgetful { .. }) | Note::LostMemory { .. }
         );
-        if let Note::Paxos(
-            paxos::Note::DigestsDiffer { .. } | paxos::Note::Diverged { .. } | paxos::Note::OtherConfig { .. },
-        ) = note
-        {
-            return broken(
-                "digests",
-                format!("{node} {note}, and all nodes were equal at equal slots"),
-            );
+        match note {
+            Note::Paxos(paxos::Note::DigestsDiffer { .. } | paxos::Note::Diverged { .. }) => {
+                return broken(
+                    "digests",
+                    format!("{node} {note}, and all nodes were equal at equal slots"),
+                );
+            }
+            Note::Paxos(alarm) if alarm.is_alarm() && !accuses => {
+                return broken("alarm", format!("{node} {note}, and every peer keeps the rules"));
+            }
+            _ => {}
         }
         if accuses && !self.has_lost_memory {
             return broken("no fall", format!("{node} {note}, and nobody's memory was touched"));

@@ -176,7 +176,7 @@ fn a_full_disk_leaves_room_for_promises_and_is_used_again_when_it_has_space() {
         storage.sync().unwrap();
     }
     assert!(slot > 3, "only {slot} entries fit");
-    assert_eq!(storage.free_bytes().unwrap(), 0);
+    assert!(storage.free_bytes().unwrap() < 200);
     for round in 1..=15 {
         storage.append(&[Record::Promised(ballot(round))]).unwrap();
         storage.sync().unwrap();

@@ -60,6 +60,7 @@ impl OneNode {
             max_connections,
             segment_bytes: 64 << 20,
             snapshot_bytes: 64 << 20,
+            disk_reserve: 1 << 20,
             queue_bytes: 64 << 20,
             cache_bytes: 64 << 20,
             allow_faults: false,
