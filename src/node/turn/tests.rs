@@ -9,6 +9,8 @@ use crate::wire::message::ErrorCode;
 use crate::wire::{Outcome, Reply, Request, RequestOp, Served};
 use std::collections::VecDeque;
 
+mod disk_faults;
+
 /// Hands out one list of inputs a gather, and keeps a diary.
 #[derive(Default)]
 struct Diary {
@@ -266,6 +268,11 @@ fn what_was_answered_survives_the_crash_of_the_machine() {
 
 /// The outcome of one request of session 1, after the turns that it takes.
 fn ask(turn: &mut Turn<SimDisk>, diary: &mut Diary, number: u64, op: RequestOp) -> String {
+    try_ask(turn, diary, number, op).unwrap_or_else(|fatal| panic!("request {number}: {fatal}"))
+}
+
+/// The same of a node that may end meanwhile.
+fn try_ask(turn: &mut Turn<SimDisk>, diary: &mut Diary, number: u64, op: RequestOp) -> Result<String, Fatal> {
     let session = SessionRef {
         id: 1,
         opened: diary.opened,
@@ -284,12 +291,10 @@ fn ask(turn: &mut Turn<SimDisk>, diary: &mut Diary, number: u64, op: RequestOp) 
     diary.lines.clear();
     diary.to_come.push_back(vec![Input::Client { id, request }]);
     for _ in 0..100 {
-        turn.run(diary)
-            .unwrap_or_else(|fatal| panic!("request {number}: {fatal}"));
+        turn.run(diary)?;
         if let Some(line) = diary.lines.iter().find(|line| line.starts_with("reply")) {
-            return line
-                .rsplit_once(' ')
-                .map_or_else(String::new, |(_, class)| class.into());
+            let class = line.rsplit_once(' ').map_or("", |(_, class)| class);
+            return Ok(class.into());
         }
     }
     panic!("request {number} is not answered: {:#?}", diary.lines);
