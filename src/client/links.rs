@@ -318,6 +318,8 @@ impl Links {
         if options.follow_leader
             && let Some(endpoint) = self.endpoint_of(leader)
             && endpoint != self.current
+            // Its own word is newer than the hint: two nodes alone could pass a client to and fro for ever.
+            && !self.endpoints[endpoint].of_no_use
         {
             if self.is_up(endpoint) {
                 self.current = endpoint;

@@ -445,6 +445,22 @@ fn a_write_that_waits_for_its_session_was_certainly_not_done() {
     assert!(script.did().contains("1: not_done"));
 }
 
+/// Found by the simulator (seed 2801119537): two nodes that lost their memory were cut off from the others, and one named
+/// the other as the leader that it had heard last. The client asked these two in turn and nobody else.
+#[test]
+fn a_hint_to_a_node_that_has_just_said_that_it_cannot_serve_is_not_followed() {
+    let mut script = Script::with_session();
+    script.put(2);
+    script.answer("a", not_done(Code::NoQuorum));
+    assert_eq!(script.did(), "a< put#2 low=2; connect b");
+    script.up("b", 2);
+    script.did();
+    script.wait_until_it_acts();
+    assert_eq!(script.did(), "b< put#2 low=2");
+    script.answer_with_hint("b", not_done(Code::NoLeader), Some((1, "a")));
+    assert_eq!(script.did(), "connect c");
+}
+
 #[test]
 fn a_leader_hint_is_followed_once_the_leader_greets() {
     let mut script = Script::with_session();

@@ -722,10 +722,16 @@ impl Machine {
     }
 
     fn answer(&self, origin: Origin, outcome: Outcome, effects: &mut Vec<Effect>) {
-        let reply = Reply {
+        // Who knows of no leader to ask names none: whom it heard last may be long gone, as for a node that recovers.
+        let is_leaderless = matches!(
             outcome,
-            leader: self.leader_hint(),
-        };
+            Outcome::NotDone {
+                code: Code::NoLeader | Code::NoQuorum,
+                ..
+            }
+        );
+        let leader = if is_leaderless { None } else { self.leader_hint() };
+        let reply = Reply { outcome, leader };
         effects.push(match origin {
             Origin::Client(id) => Effect::Reply { id, reply },
             Origin::Peer { node, relay } => Effect::ForwardReply { to: node, relay, reply },
