@@ -518,6 +518,85 @@ fn verify(cluster: &TestCluster) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&words).into_owned())
 }
 
+/// Bytes in all files of a directory.
+fn directory_bytes(directory: &std::path::Path) -> u64 {
+    let files = std::fs::read_dir(directory).expect("the directory is there");
+    let sizes = files.map(|file| file.and_then(|file| file.metadata()).map_or(0, |data| data.len()));
+    sizes.sum()
+}
+
+/// Puts so many large values under a few keys: the log grows, the data does not.
+fn put_large(client: &mut synod::client::blocking::Client, first: u64, count: u64) {
+    for number in first..first + count {
+        let mut value = format!("{number}:").into_bytes();
+        value.resize(LARGE_BYTES, number as u8);
+        client
+            .put(format!("large-{}", number % LARGE_KEYS), value)
+            .expect("writes are served");
+    }
+}
+
+const LARGE_BYTES: usize = 512 << 10;
+const LARGE_KEYS: u64 = 12;
+
+#[test]
+fn logs_stay_short_restarts_use_snapshots_and_who_was_away_for_long_is_sent_one() {
+    let between: u64 = 16 << 20;
+    let mut cluster = start_cluster(3, &["--snapshot-bytes", "16MiB", "--cache-bytes", "1MiB"]);
+    let mut client = client(&cluster.addresses(), Duration::from_secs(20));
+    put_large(&mut client, 0, 60);
+    let leader = cluster.wait_for_leader();
+    let away = cluster.ids().into_iter().find(|id| *id != leader).expect("three nodes");
+    assert!(cluster.kill_node(away));
+    put_large(&mut client, 60, 200);
+    // A snapshot is taken by hand, too; and a leader that is killed starts from what it has.
+    let asked = cluster.ask(leader, "snapshot").expect("the debug port answers");
+    assert!(asked.trim_end().ends_with("OK"), "{asked}");
+    assert!(cluster.kill_node(leader));
+    cluster.start_node(leader).expect("it starts again");
+    put_large(&mut client, 260, 8);
+    cluster.start_node(away).expect("it starts again");
+    let is_one = |cluster: &synod::cluster::local::LocalCluster| {
+        let ids = cluster.ids().into_iter();
+        let states: Vec<_> = ids
+            .filter_map(|id| cluster.status(id))
+            .map(|status| {
+                (
+                    status["applied"].clone(),
+                    status["content"].clone(),
+                    status["digest"].clone(),
+                )
+            })
+            .collect();
+        states.len() == 3 && states.iter().all(|state| *state == states[0])
+    };
+    assert!(
+        cluster.wait_until(Duration::from_secs(30), is_one),
+        "all nodes end with one state"
+    );
+    let data = LARGE_KEYS * LARGE_BYTES as u64;
+    for id in cluster.ids() {
+        let bytes = directory_bytes(&cluster.data_dir(id));
+        let most = 4 * data + 6 * between + (16 << 20);
+        assert!(bytes <= most, "node {id} takes {bytes} B, at most {most}");
+        let status = cluster.status(id).expect("it runs");
+        assert!(status["snapshot_slot"].is_u64(), "{status}");
+    }
+    let log = cluster.log().join("\n");
+    assert!(
+        log.contains("goes on from the snapshot that it fetched"),
+        "{away} was sent a snapshot"
+    );
+    assert!(log.contains("the snapshot of slot"), "{leader} started from one");
+    for key in 0..LARGE_KEYS {
+        let found = client
+            .get(format!("large-{key}"))
+            .expect("reads are served")
+            .expect("it was written");
+        assert_eq!(found.value.len(), LARGE_BYTES);
+    }
+}
+
 #[test]
 fn ten_seconds_of_torture_hold_every_kind_of_fault_and_lose_nothing() {
     let directory = tempfile::tempdir().expect("the system has room for a directory");

@@ -19,7 +19,7 @@ use synod::wire::hello::{self, Base, NodeHello};
 use synod::wire::message::ErrorCode;
 use synod::wire::record::{self, RecordKind};
 use synod::wire::{
-    Code, Frame, Hello, HelloKind, Outcome, Record, Reply, Request, RequestOp, RosterEntry, Served, body,
+    Code, Frame, Hello, HelloKind, Outcome, Record, Reply, Request, RequestOp, RosterEntry, Served, Transfer, body,
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -325,6 +325,18 @@ fn node_hello() -> NodeHello {
 }
 
 fn between_nodes() -> Vec<(&'static str, u64, Frame)> {
+    let slot = Slot(40);
+    let offer = Transfer::Offer {
+        slot,
+        bytes: 1_400_347,
+        content: 0x4d4d_5f0a_b6d9_bbd6,
+    };
+    let ask = Transfer::Ask {
+        slot,
+        offset: 262_144,
+        length: 262_144,
+    };
+    let chunk = Transfer::chunk(slot, 0, Bytes::from_static(b"SYNODSNP"));
     let cluster_id = hello::cluster_id("synod", &roster());
     let forwarded = Request {
         deadline_ms: 4900,
@@ -364,6 +376,9 @@ fn between_nodes() -> Vec<(&'static str, u64, Frame)> {
             77,
             Frame::ForwardReply(done(8, 13, written(Previous::NotAsked))),
         ),
+        ("snapshot-offer", 0, Frame::Transfer(offer)),
+        ("snapshot-ask", 0, Frame::Transfer(ask)),
+        ("snapshot-chunk", 0, Frame::Transfer(chunk)),
     ]
 }
 
@@ -789,7 +804,11 @@ fn every_type_kind_and_code_has_its_row_and_every_type_and_kind_its_example() {
 
 #[test]
 fn the_limits_and_the_cluster_id_of_the_document_are_those_of_the_code() {
-    let limits: [(&str, usize); 6] = [
+    let limits: [(&str, usize); 7] = [
+        (
+            "| piece of a snapshot | 1..=262,144.",
+            synod::wire::transfer::CHUNK_BYTES,
+        ),
         (
             "| length before the connection has said HELLO | 4 KiB = 4,096 |",
             frame::HELLO_BYTES_MAX,

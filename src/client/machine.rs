@@ -317,6 +317,7 @@ impl ClientMachine {
             | Frame::Request(_)
             | Frame::Paxos(_)
             | Frame::Roster { .. }
+            | Frame::Transfer(_)
             | Frame::Forward { .. }
             | Frame::ForwardReply(_) => {
                 let detail = format!("a node does not send {} to a client, or not now", frame.name());

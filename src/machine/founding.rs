@@ -171,8 +171,13 @@ impl Founding {
             Message::Recover { .. } | Message::RecoverAnswer(_) | Message::Forgotten { .. } => hello::FEATURE_RECOVERY,
             _ => 0,
         };
+        self.knows(peer, needed) && !self.is_silent()
+    }
+
+    /// Whether a peer has these feature bits.
+    pub(super) fn knows(&self, peer: NodeId, needed: u64) -> bool {
         let has = self.features.get(&peer).copied().unwrap_or_default();
-        has & needed == needed && !self.is_silent()
+        has & needed == needed
     }
 
     /// The cluster's id, once a roster is held; else 0.

@@ -3,7 +3,9 @@
 use crate::paxos::replica::PART_BYTES;
 use crate::paxos::{self, Entry, Incarnation, NodeId, Slot, Start};
 use crate::rules::Rules;
+use crate::wire::transfer::Transfer;
 use crate::wire::{Hello, Record, Reply, Request, RosterEntry, hello::Base};
+use bytes::Bytes;
 use std::fmt;
 use std::time::Duration;
 
@@ -121,6 +123,31 @@ pub enum Input {
     AcceptorUp,
     /// The applied state is altered, as broken memory would (fault injection): its effects differ from now on.
     Corrupt,
+    /// A peer's message about a snapshot.
+    Transfer {
+        /// Who.
+        from: NodeId,
+        /// What.
+        transfer: Transfer,
+    },
+    /// What [`Effect::ReadChunk`] asked for; none if that snapshot is not here any more.
+    ChunkRead {
+        /// For whom it was read.
+        to: NodeId,
+        /// Of which snapshot.
+        slot: Slot,
+        /// Where it begins.
+        offset: u64,
+        /// The piece.
+        bytes: Option<Bytes>,
+    },
+    /// A snapshot that was fetched cannot be kept or loaded.
+    InstallFailed {
+        /// The first and the last byte that are damaged, where that is the reason and more can be asked for.
+        damaged: Option<(u64, u64)>,
+        /// In words.
+        reason: String,
+    },
     /// A snapshot is wanted. The loop keeps this to itself, and takes one between its turns.
     TakeSnapshot,
     /// A clean end is wanted: hand leadership over, finish what is in flight, take nothing new.
@@ -191,6 +218,48 @@ pub enum Effect {
         /// Whether to begin anew.
         restart: bool,
     },
+    /// Send a message about a snapshot to a peer, or drop it if no link is up.
+    SendTransfer {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        transfer: Transfer,
+    },
+    /// Read a piece of a snapshot for a peer, some time soon; answered by one [`Input::ChunkRead`].
+    ReadChunk {
+        /// For whom.
+        to: NodeId,
+        /// Of which snapshot.
+        slot: Slot,
+        /// Where it begins.
+        offset: u64,
+        /// Bytes.
+        length: u32,
+    },
+    /// A snapshot is going to be fetched: make a file for it, in place of one that was begun earlier.
+    BeginInstall {
+        /// Behind which slot.
+        slot: Slot,
+    },
+    /// Put a piece into that file.
+    KeepChunk {
+        /// Of which snapshot.
+        slot: Slot,
+        /// Where it begins.
+        offset: u64,
+        /// The piece.
+        bytes: Bytes,
+    },
+    /// All of the file is here: make it durable, prove and load it in slices, name it and call `Machine::install`; or step
+    /// [`Input::InstallFailed`].
+    LoadInstall {
+        /// Which snapshot.
+        slot: Slot,
+        /// The digest that its content must have.
+        content: u64,
+    },
+    /// That file is of no use any more.
+    DropInstall,
     /// The links to a peer are closed, and it is told why; who may dial does so again.
     Refuse {
         /// Whom.
@@ -239,6 +308,27 @@ pub enum Note {
         bytes: u64,
         /// From its beginning to its name.
         took: Duration,
+    },
+    /// This node is far behind, and fetches a snapshot.
+    FetchesSnapshot {
+        /// From whom.
+        from: NodeId,
+        /// Behind which slot.
+        slot: Slot,
+        /// Bytes of its file.
+        bytes: u64,
+    },
+    /// The state of a snapshot that was fetched is this node's own from now on.
+    SnapshotInstalled {
+        /// Behind which slot.
+        slot: Slot,
+    },
+    /// A snapshot that was fetched is of no use.
+    SnapshotRefused {
+        /// Behind which slot.
+        slot: Slot,
+        /// Why.
+        reason: String,
     },
     /// There is no room for a snapshot; it is tried again now and then.
     SnapshotPutOff {
@@ -348,8 +438,15 @@ impl Note {
     pub fn is_alarm(&self) -> bool {
         match self {
             Note::Paxos(note) => note.is_alarm(),
-            Note::LostMemory { .. } | Note::WaitsForMemory { .. } | Note::SnapshotPutOff { .. } => true,
-            Note::Founded { .. } | Note::WaitsFor { .. } | Note::SnapshotTaken { .. } => false,
+            Note::LostMemory { .. }
+            | Note::WaitsForMemory { .. }
+            | Note::SnapshotPutOff { .. }
+            | Note::SnapshotRefused { .. } => true,
+            Note::Founded { .. }
+            | Note::WaitsFor { .. }
+            | Note::SnapshotTaken { .. }
+            | Note::FetchesSnapshot { .. }
+            | Note::SnapshotInstalled { .. } => false,
         }
     }
 }
@@ -370,6 +467,16 @@ impl fmt::Display for Note {
                     "snapshot taken, slot={slot} bytes={bytes} took={}ms",
                     took.as_millis()
                 )
+            }
+            Note::FetchesSnapshot { from, slot, bytes } => {
+                write!(
+                    f,
+                    "is far behind, and fetches a snapshot from {from}, slot={slot} bytes={bytes}"
+                )
+            }
+            Note::SnapshotInstalled { slot } => write!(f, "goes on from the snapshot that it fetched, slot={slot}"),
+            Note::SnapshotRefused { slot, reason } => {
+                write!(f, "cannot use the snapshot that it fetches, slot={slot}: {reason}")
             }
             Note::SnapshotPutOff { bytes } => write!(f, "snapshot put off: no room for its {bytes} bytes"),
             Note::WaitsForMemory { words } => write!(f, "must not vote yet: {words}"),

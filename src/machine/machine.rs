@@ -7,6 +7,7 @@
 //! * M4. What waits for clients is bounded: `queue_requests` and `queue_bytes`, each for writes, reads and relays.
 
 use super::founding::{Founding, Identity, Records};
+use super::install::Install;
 use super::io::{Effect, Input, Note, Settings};
 use super::reads::{Read, Reads};
 use super::records;
@@ -69,6 +70,10 @@ pub struct Machine {
     pub(super) snapshots: SnapshotView,
     /// Bound: `DAMAGE_FINDINGS_MAX`.
     pub(super) damage: Vec<DamageFinding>,
+    /// A snapshot that is being fetched.
+    pub(super) install: Option<Install>,
+    /// Of whom no snapshot is fetched, and until when; nobody: of anybody.
+    pub(super) declined: Option<(Option<NodeId>, Time)>,
 }
 
 impl Machine {
@@ -138,6 +143,8 @@ impl Machine {
             log_proves: Slot::ZERO,
             snapshots: SnapshotView::default(),
             damage: Vec::new(),
+            install: None,
+            declined: None,
         }
     }
 
@@ -186,7 +193,10 @@ impl Machine {
             Input::Hello { from, hello, dialled } => self.on_hello(from, &hello, dialled, effects),
             Input::LinkUp { peer } => self.on_link_up(now, peer, effects),
             Input::LinkDown { peer } => self.on_link_down(peer, effects),
-            Input::Died { peer } => self.replica.on_died(now, peer, &mut self.out),
+            Input::Died { peer } => {
+                self.replica.on_died(now, peer, &mut self.out);
+                self.leave_install(now, peer);
+            }
             Input::Paxos { from, message } => self.on_paxos(now, from, message, effects),
             Input::Roster { from, founded, roster } => {
                 self.on_frame(from, effects);
@@ -206,6 +216,9 @@ impl Machine {
             Input::Synced { up_to } => self.on_synced(now, up_to, effects),
             Input::Deadline => self.on_deadline(now, effects),
             Input::ChosenRead { to, first, entries } => {
+                if entries.is_empty() && self.offer_snapshot(to, first, effects) {
+                    return self.after_step(now, effects);
+                }
                 self.replica.send_chosen(to, first, entries, &mut self.out);
             }
             Input::Reread { records, more } => {
@@ -217,6 +230,14 @@ impl Machine {
             Input::AcceptorDown => self.replica.fail_acceptor(&mut self.out),
             Input::AcceptorUp => self.replica.restart_acceptor(&mut self.out),
             Input::Corrupt => self.state.corrupt(),
+            Input::Transfer { from, transfer } => self.on_transfer(now, from, transfer, effects),
+            Input::ChunkRead {
+                to,
+                slot,
+                offset,
+                bytes,
+            } => self.on_chunk_read(to, (slot, offset), bytes, effects),
+            Input::InstallFailed { damaged, reason } => self.on_install_failed(now, damaged, &reason, effects),
             Input::TakeSnapshot => {}
             Input::Shutdown => {
                 self.shutdown.get_or_insert_with(|| Shutdown::begin(now));
@@ -228,10 +249,15 @@ impl Machine {
     /// When [`Input::Deadline`] is due, if nothing comes before.
     pub fn deadline(&self) -> Option<Time> {
         let shutdown = self.shutdown.as_ref().and_then(Shutdown::deadline);
-        [self.replica.deadline(), self.sweep_at, shutdown]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.replica.deadline(),
+            self.sweep_at,
+            shutdown,
+            self.install_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// This node's own HELLO, to a peer or (`None`) to a client.
@@ -297,6 +323,7 @@ impl Machine {
             });
         }
         self.replica.on_link_up(now, peer, &mut self.out);
+        self.resume_install(now, peer, effects);
     }
 
     fn on_link_down(&mut self, peer: NodeId, effects: &mut Vec<Effect>) {
@@ -339,6 +366,7 @@ impl Machine {
         if self.sweep_at.is_some_and(|due| now >= due) {
             self.sweep(now, effects);
         }
+        self.tick_install(now, effects);
     }
 
     /// A client's request, at this node or relayed by a peer.
@@ -547,7 +575,7 @@ impl Machine {
     }
 
     /// What follows from any step: durable claims leave, chosen entries are applied, clients are answered.
-    fn after_step(&mut self, now: Time, effects: &mut Vec<Effect>) {
+    pub(super) fn after_step(&mut self, now: Time, effects: &mut Vec<Effect>) {
         self.heed_memory(now, effects);
         self.replica.release(now, &mut self.out);
         self.drain(effects);
@@ -567,6 +595,7 @@ impl Machine {
         self.tell_founding(effects);
         self.tell_memory(now, effects);
         self.continue_shutdown(now, effects);
+        self.forget_install(effects);
         self.drain(effects);
         self.replica.check();
     }

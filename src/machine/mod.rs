@@ -15,6 +15,7 @@
 
 mod bounds;
 mod founding;
+pub mod install;
 pub mod io;
 #[expect(clippy::module_inception, reason = "the machine itself, beside what it is made of")]
 mod machine;

@@ -30,6 +30,8 @@ pub struct Kept {
     pub slot: Slot,
     /// Bytes of its file.
     pub bytes: u64,
+    /// Digest of its content.
+    pub content: u64,
     /// When it was taken or came; none for one of an earlier life.
     pub at: Option<Time>,
 }

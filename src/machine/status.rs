@@ -1,5 +1,6 @@
 //! What `status` shows: plain data, read from the machine, for the debug port, STATUS and `synod status`.
 
+use super::install::InstallView;
 use super::machine::Machine;
 use super::snapshot::SnapshotView;
 use crate::paxos::{Ballot, Health, NodeId, Slot, Stance};
@@ -95,6 +96,8 @@ pub struct Status {
     pub snapshots: SnapshotView,
     /// Damage in its files since it started, the first found first.
     pub damage: Vec<DamageFinding>,
+    /// The snapshot that it fetches.
+    pub installing: Option<InstallView>,
     /// Time since it started.
     pub uptime: Duration,
     /// What a leader last heard of each follower: end of its prefix, and how long ago.
@@ -150,6 +153,7 @@ impl Machine {
             free_bytes: self.free_bytes,
             snapshots: self.snapshots.clone(),
             damage: self.damage.clone(),
+            installing: self.install_view(),
             uptime: now.since(self.started),
             followers: replica
                 .peer_progress()

@@ -99,3 +99,11 @@ pub const SNAPSHOT_CUT_BYTES: u64 = 64 << 20;
 pub const SNAPSHOT_PUT_OFF: Duration = Duration::from_secs(1);
 /// A log that is kept longer for a peer, or while the acceptor is failed, is looked at again after so long.
 pub const PEER_LOG_AGAIN: Duration = Duration::from_secs(1);
+/// Bytes of snapshots read for peers in one turn: a bounded share of the time of a node that others need, too.
+pub const SERVE_TURN_BYTES: u64 = 1 << 20;
+/// Pieces of a snapshot that one peer may wait for; one more is thrown away, and asked for again.
+pub const CHUNKS_WAITING_MAX: usize = 16;
+/// Blocks of a fetched snapshot that are loaded in one turn.
+pub const SNAPSHOT_LOAD_BLOCKS: usize = 2;
+/// Keys of a state of no use any more that are freed in one turn.
+pub const SNAPSHOT_FREE_ITEMS: usize = 4096;

@@ -38,7 +38,6 @@ pub fn open<F: Files>(
     let proposal_bytes = settings.window_bytes as u64;
     let mut machine = Machine::new(settings);
     let mut restart = storage.newest_snapshot(machine.rules()).map_err(Unusable::Directory)?;
-    let base = restart.slot();
     if let Some(state) = restart.state.take() {
         machine.restore(state);
     }
@@ -60,7 +59,8 @@ pub fn open<F: Files>(
             what: damage.what,
         });
     }
-    let turn = Turn::new(machine, storage, base, proposal_bytes, options.snapshot_bytes);
+    let newest = restart.header.as_ref().map(|header| header.summary);
+    let turn = Turn::new(machine, storage, newest, proposal_bytes, options.snapshot_bytes);
     let turn = turn.map_err(|error| Unusable::Directory(error.into()))?;
     Ok((turn, identity))
 }

@@ -13,26 +13,30 @@
 //! the larger of `--snapshot-bytes` and a quarter of a snapshot, and while one is written by no more than that again
 //! before the older goes. With data D and snapshot bytes S: below 4·D + 6·S.
 //!
+//! * `transfer`: files on their way to and from peers.
+//!
 //! Not here: what a snapshot holds (`kv::snapshot`), its file (`storage::snapshot`), records (`machine::snapshot`).
+
+mod transfer;
 
 use super::limits::{
     PEER_LOG_AGAIN, SNAPSHOT_CUT_BYTES, SNAPSHOT_PUT_OFF, SNAPSHOT_SLICE_MAX_BYTES, SNAPSHOT_SYNC_BYTES,
 };
 use super::turn::Fatal;
-use crate::machine::{Effect, Kept, Machine, Note, SnapshotView};
+use crate::kv::State;
+use crate::kv::snapshot::Summary;
+use crate::machine::{Effect, Input, Kept, Machine, Note, SnapshotView};
 use crate::paxos::Slot;
 use crate::storage::snapshot::{self, BLOCK_BYTES, Header, SnapshotWriter};
 use crate::storage::unit::Position;
 use crate::storage::{Failure, File, Files, Storage, StorageError};
 use crate::time::Time;
 use std::collections::VecDeque;
+use transfer::{Fetch, Wanted};
 
 /// A snapshot is at most so much larger than what it is expected to be from the data alone, for each key and session.
 const KEY_OVERHEAD_BYTES: u64 = 32;
 const SESSION_OVERHEAD_BYTES: u64 = 128;
-
-/// Whether the log is truncated: a peer that needs what was taken away must be sent a snapshot instead.
-const TRUNCATES: bool = false;
 
 /// The snapshots of one directory.
 #[derive(Debug)]
@@ -47,6 +51,12 @@ pub(super) struct Snapshots<Fs: Files> {
     not_before: Time,
     taking: Option<Taking<Fs::File>>,
     leaving: VecDeque<Leaving<Fs::File>>,
+    /// The slot of the last one that was fetched: the log may lack what came before it.
+    installed: Slot,
+    fetch: Option<Fetch<Fs::File>>,
+    wanted: VecDeque<Wanted>,
+    /// States that are of no use any more.
+    freed: Vec<State>,
     /// When to look at the log's beginning.
     truncate_at: Option<Time>,
     is_removing: bool,
@@ -85,6 +95,7 @@ pub(super) struct Hands<'a, Fs: Files> {
     pub(super) appended: u64,
     pub(super) storage: &'a mut Storage<Fs>,
     pub(super) machine: &'a mut Machine,
+    pub(super) inputs: &'a mut Vec<Input>,
     pub(super) effects: &'a mut Vec<Effect>,
 }
 
@@ -95,15 +106,28 @@ impl<Fs: Files> Hands<'_, Fs> {
 }
 
 impl<Fs: Files> Snapshots<Fs> {
-    /// For a log that has just been read back, over a snapshot behind slot `base` if that is not 0.
+    /// For a log that has just been read back, over the snapshot of which `newest` speaks, if there is one.
     ///
     /// # Errors
     /// [`StorageError::Failed`].
-    pub(super) fn new(every_bytes: u64, storage: &Storage<Fs>, base: Slot) -> Result<Snapshots<Fs>, StorageError> {
+    pub(super) fn new(
+        every_bytes: u64,
+        storage: &Storage<Fs>,
+        newest: Option<Summary>,
+    ) -> Result<Snapshots<Fs>, StorageError> {
+        let Summary {
+            slot: base, content, ..
+        } = newest.unwrap_or_default();
         let mut kept = Vec::new();
         for slot in storage.snapshots()?.into_iter().filter(|slot| *slot <= base) {
             let bytes = storage.snapshot_bytes(slot)?;
-            kept.push(Kept { slot, bytes, at: None });
+            // Only the newest is ever offered, so no other's digest matters.
+            kept.push(Kept {
+                slot,
+                bytes,
+                content,
+                at: None,
+            });
         }
         Ok(Snapshots {
             every_bytes,
@@ -113,6 +137,10 @@ impl<Fs: Files> Snapshots<Fs> {
             not_before: Time::ZERO,
             taking: None,
             leaving: VecDeque::new(),
+            installed: storage.wal().needs(),
+            fetch: None,
+            wanted: VecDeque::new(),
+            freed: Vec::new(),
             truncate_at: Some(Time::ZERO),
             is_removing: false,
         })
@@ -126,7 +154,7 @@ impl<Fs: Files> Snapshots<Fs> {
 
     /// Whether there is work that no input brings about.
     pub(super) fn is_busy(&self) -> bool {
-        self.taking.is_some() || !self.leaving.is_empty() || self.is_removing
+        self.taking.is_some() || !self.leaving.is_empty() || self.is_removing || self.has_transfers()
     }
 
     /// Does one bounded piece of what there is to do.
@@ -135,15 +163,16 @@ impl<Fs: Files> Snapshots<Fs> {
     /// [`Fatal`]: the loop must end.
     pub(super) fn step(&mut self, mut hands: Hands<'_, Fs>) -> Result<(), Fatal> {
         let hands = &mut hands;
+        self.read_for_peers(hands)?;
+        self.go_on_installing(hands)?;
+        self.free();
         if let Some(taking) = self.taking.take() {
             self.go_on(taking, hands)?;
-        } else if self.leaving.is_empty() && self.is_due(hands) {
+        } else if self.leaving.is_empty() && self.fetch.is_none() && self.is_due(hands) {
             self.begin(hands)?;
         }
         self.take_away(hands)?;
-        if TRUNCATES {
-            self.look_at_log(hands);
-        }
+        self.look_at_log(hands);
         self.is_removing = hands.storage.remove_next().map_err(Fatal::Storage)?;
         hands.machine.tell_snapshots(self.view(hands.storage));
         Ok(())
@@ -253,19 +282,24 @@ impl<Fs: Files> Snapshots<Fs> {
     fn publish(&mut self, taking: Taking<Fs::File>, hands: &mut Hands<'_, Fs>) -> Result<(), Fatal> {
         let slot = taking.writer.slot();
         if !hands.machine.is_sound() {
-            return self.abandon(slot, hands); // it may hold what is wrong
+            self.abandon(slot, hands); // it may hold what is wrong
+            return Ok(());
         }
         if let Err(failure) = snapshot::publish(hands.storage.files(), slot) {
             return self.give_up(slot, failure, hands);
         }
-        let bytes = taking.writer.written();
-        let at = Some(hands.now);
-        self.kept.insert(0, Kept { slot, bytes, at });
+        let kept = Kept {
+            slot,
+            bytes: taking.writer.written(),
+            content: taking.writer.content(),
+            at: Some(hands.now),
+        };
+        self.kept.insert(0, kept);
         self.since = taking.since;
         self.not_before = Time::ZERO;
         hands.note(Note::SnapshotTaken {
             slot,
-            bytes,
+            bytes: kept.bytes,
             took: hands.now.since(taking.began),
         });
         if self.kept.len() > 2 {
@@ -282,18 +316,17 @@ impl<Fs: Files> Snapshots<Fs> {
             return Err(failed(failure));
         }
         log::warn!("the snapshot of slot {slot} is put off: {failure}");
-        self.abandon(slot, hands)?;
+        self.abandon(slot, hands);
         self.make_room(hands, 0)
     }
 
     /// What is left of a snapshot that came to nothing goes; if that fails, the next start removes it.
-    fn abandon(&mut self, slot: Slot, hands: &mut Hands<'_, Fs>) -> Result<(), Fatal> {
+    fn abandon(&mut self, slot: Slot, hands: &mut Hands<'_, Fs>) {
         hands.machine.end_snapshot();
         let files = hands.storage.files();
         if let Err(error) = files.remove(&snapshot::temporary_name(slot)) {
             log::debug!("cannot remove {}: {error}", snapshot::temporary_name(slot));
         }
-        Ok(())
     }
 
     fn drop_oldest(&mut self, hands: &Hands<'_, Fs>) {
@@ -322,8 +355,13 @@ impl<Fs: Files> Snapshots<Fs> {
             return;
         }
         self.truncate_at = None;
-        let [_, older] = self.kept.as_slice() else { return };
-        let (slot, wal) = (older.slot, hands.storage.wal());
+        let slot = match self.kept.as_slice() {
+            [_, older, ..] => older.slot,
+            // Without it no start is possible: what came before it is of no use.
+            [only] if only.slot == self.installed => only.slot,
+            _ => return,
+        };
+        let wal = hands.storage.wal();
         let wanted = hands.machine.wanted_by_peers(hands.now).unwrap_or(slot);
         let segment = wal.first_to_keep(slot, wanted.min(slot), self.every_bytes);
         let is_held = wal.first_to_keep(slot, slot, 0) > segment;

@@ -69,6 +69,9 @@ fn snapshots(status: &Status, now: Time) -> Value {
         "snapshot_taking": under_way.map(|(slot, ..)| slot.0),
         "snapshot_written": under_way.map(|(_, written, _)| written),
         "snapshot_expected": under_way.map(|(.., expected)| expected),
+        "installing_slot": status.installing.map(|install| install.slot.0),
+        "installing_received": status.installing.map(|install| install.received),
+        "installing_bytes": status.installing.map(|install| install.bytes),
     })
 }
 

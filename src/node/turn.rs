@@ -16,6 +16,7 @@ use super::door::Door;
 use super::limits::FREE_SPACE_EVERY;
 use super::ring::What;
 use super::snapshots::{Hands, Snapshots};
+use crate::kv::snapshot::Summary;
 use crate::machine::{Effect, Input, Machine};
 use crate::paxos::{Message, NodeId, Slot};
 use crate::storage::{Files, Storage, StorageError};
@@ -92,8 +93,8 @@ pub enum Fatal {
 }
 
 impl<F: Files> Turn<F> {
-    /// The loop around a machine that has recovered every record of `storage`, from the snapshot behind slot `base`, and
-    /// was not started yet. Its leader proposes at most `proposal_bytes` in one turn (the window of its settings); a
+    /// The loop around a machine that has recovered every record of `storage`, over the snapshot of which `newest` speaks,
+    /// and was not started yet. Its leader proposes at most `proposal_bytes` in one turn (the window of its settings); a
     /// snapshot is taken when the log has grown by `snapshot_bytes`.
     ///
     /// # Errors
@@ -101,12 +102,12 @@ impl<F: Files> Turn<F> {
     pub fn new(
         machine: Machine,
         storage: Storage<F>,
-        base: Slot,
+        newest: Option<Summary>,
         proposal_bytes: u64,
         snapshot_bytes: u64,
     ) -> Result<Turn<F>, StorageError> {
         Ok(Turn {
-            snapshots: Snapshots::new(snapshot_bytes, &storage, base)?,
+            snapshots: Snapshots::new(snapshot_bytes, &storage, newest)?,
             appended_bytes: 0,
             machine,
             storage,
@@ -315,6 +316,7 @@ impl<F: Files> Turn<F> {
             appended: std::mem::take(&mut self.appended_bytes),
             storage: &mut self.storage,
             machine: &mut self.machine,
+            inputs: &mut self.inputs,
             effects: &mut self.effects,
         })?;
         if was_busy {
@@ -322,6 +324,27 @@ impl<F: Files> Turn<F> {
             door.sliced(took);
         }
         self.carry_out(now, door)
+    }
+
+    /// What the machine wants of the snapshot that it fetches.
+    fn install(&mut self, now: Time, effect: Effect) -> Result<(), Fatal> {
+        let mut effects = Vec::new();
+        let mut hands = Hands {
+            now,
+            appended: 0,
+            storage: &mut self.storage,
+            machine: &mut self.machine,
+            inputs: &mut self.inputs,
+            effects: &mut effects,
+        };
+        match effect {
+            Effect::BeginInstall { slot } => self.snapshots.begin_install(slot, &mut hands)?,
+            Effect::KeepChunk { slot, offset, bytes } => self.snapshots.keep_chunk(slot, offset, &bytes, &mut hands)?,
+            Effect::LoadInstall { slot, content } => self.snapshots.load_install(slot, content),
+            _ => self.snapshots.drop_install(&hands),
+        }
+        debug_assert!(effects.is_empty(), "files alone were touched");
+        Ok(())
     }
 
     /// Carries out effects in their order. Records are kept for the one append, readings for the end of the turn.
@@ -355,6 +378,17 @@ impl<F: Files> Turn<F> {
                         .retain(|read| !restart || !matches!(read, Read::Reread { .. }));
                     self.reads.push(Read::Reread { restart });
                 }
+                Effect::SendTransfer { to, transfer } => door.send(to, 0, Frame::Transfer(transfer)),
+                Effect::ReadChunk {
+                    to,
+                    slot,
+                    offset,
+                    length,
+                } => self.snapshots.serve(to, slot, offset, length),
+                Effect::BeginInstall { .. }
+                | Effect::KeepChunk { .. }
+                | Effect::LoadInstall { .. }
+                | Effect::DropInstall => self.install(now, effect)?,
                 Effect::Refuse { peer, code, detail } => door.refuse(peer, code, &detail),
                 Effect::Note(note) => door.event(now, What::Note(note)),
                 Effect::Halt { reason } => return Err(Fatal::Halt(reason)),

@@ -8,7 +8,9 @@ use super::network::End;
 use super::node::Death;
 use super::world::World;
 use crate::paxos::Start;
+use crate::storage::Files;
 use crate::storage::sim::SimDisk;
+use crate::storage::snapshot::snapshot_of;
 use crate::storage::unit::UNIT_MAGIC;
 use fastrand::Rng;
 use std::fmt;
@@ -41,23 +43,33 @@ impl World {
         is_founded && is_well(&self.nodes[node]) && 2 * (well - 1) > self.nodes.len()
     }
 
-    /// A bit of what was proven long ago flips: the node must notice, and not start. Of the last unit nobody could tell rot
-    /// from a torn tail, so it is spared.
+    /// A bit of what was proven long ago flips, in the log or in the newest snapshot: the node must notice, and start only if
+    /// it can do without. Of the last unit nobody could tell rot from a torn tail, so it is spared.
     pub(super) fn rot(&mut self, node: usize, rng: &mut Rng) {
-        let name = "wal-0000000001.log";
         if !self.may_lose(node) {
             return;
         }
         self.bring_down(node, Death::PowerLost);
-        let contents = self.nodes[node].disk.contents(name).unwrap_or_default();
+        let disk = &self.nodes[node].disk;
+        let names = disk.list().unwrap_or_default();
+        let newest = names.iter().rfind(|name| snapshot_of(name).is_some());
+        if let Some(name) = newest.filter(|_| rng.bool()) {
+            let length = disk.contents(name).map_or(0, |bytes| bytes.len());
+            disk.flip_bit(name, rng.usize(0..length.max(1)) as u64, rng.u8(0..8));
+            self.nodes[node].has_rot = true;
+            return self.fault(Fault::BitRot);
+        }
+        let oldest = names.iter().find(|name| name.ends_with(".log"));
+        let Some(name) = oldest else { return };
+        let contents = disk.contents(name).unwrap_or_default();
         let magic = UNIT_MAGIC.to_be_bytes();
         let last_unit = contents.windows(magic.len()).rposition(|bytes| bytes == magic);
         let Some(end) = last_unit.filter(|end| *end > UNITS_BEGIN) else {
             return;
         };
-        self.nodes[node].has_rot = true;
         let offset = rng.usize(UNITS_BEGIN..end) as u64;
-        self.nodes[node].disk.flip_bit(name, offset, rng.u8(0..8));
+        disk.flip_bit(name, offset, rng.u8(0..8));
+        self.nodes[node].has_rot = true;
     }
 
     /// The node has refused to start on what rotted: its operator does what it says, and starts it with an empty directory.

@@ -354,7 +354,9 @@ impl Checks {
                 books.promised = books.promised.max(*promised);
                 books.used.insert(*used);
             }
-            Record::ChosenUpto(_) | Record::Roster(_) | Record::Peer { .. } | Record::Installed { .. } => {}
+            // A snapshot that came holds what is chosen up to there.
+            Record::Installed { slot } => books.base = books.base.max(*slot),
+            Record::ChosenUpto(_) | Record::Roster(_) | Record::Peer { .. } => {}
         }
         Ok(())
     }

@@ -230,7 +230,7 @@ impl SimClient {
 impl Mix {
     /// Draws what clients with so many lanes together do, at a rate that leaves enough to check.
     pub fn draw(lanes: usize, rng: &mut Rng) -> Mix {
-        let padding = if rng.u8(0..4) == 0 { rng.usize(0..2_000) } else { 0 };
+        let padding = if rng.bool() { rng.usize(0..4_000) } else { 0 };
         Mix {
             keys: rng.u64(2..=16),
             weights: [

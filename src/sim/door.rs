@@ -406,6 +406,9 @@ impl SimDoor {
             Note::SnapshotTaken { .. } => "takes a snapshot",
             Note::SnapshotPutOff { .. } => "puts a snapshot off",
             Note::WaitsForMemory { .. } => "waits for peers to remember",
+            Note::FetchesSnapshot { .. } => "fetches a snapshot",
+            Note::SnapshotInstalled { .. } => "installs a snapshot",
+            Note::SnapshotRefused { .. } => "refuses a snapshot",
             Note::Paxos(note) => match note {
                 paxos::Note::Asks { .. } => "asks before a campaign",
                 paxos::Note::Campaigns { .. } => "campaigns",
@@ -548,6 +551,7 @@ fn peer_input(from: NodeId, relay: u64, frame: Frame) -> Option<Input> {
     Some(match frame {
         Frame::Paxos(message) => Input::Paxos { from, message },
         Frame::Roster { founded, roster } => Input::Roster { from, founded, roster },
+        Frame::Transfer(transfer) => Input::Transfer { from, transfer },
         Frame::Forward { request, .. } => Input::Forward { from, relay, request },
         Frame::ForwardReply(reply) => Input::ForwardReply { from, relay, reply },
         _ => return None,

@@ -206,7 +206,7 @@ impl World {
     pub(super) fn check_logs(&self) -> Result<(), Violation> {
         let checks = self.shared.checks.borrow();
         let mut nodes = self.nodes.iter();
-        nodes.try_for_each(|node| checks.takes(node.id, node.disk.used_bytes(), node.segment_bytes.into()))
+        nodes.try_for_each(|node| checks.takes(node))
     }
 
     /// Whether one node without any fault could have given all these answers.

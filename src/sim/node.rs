@@ -48,7 +48,8 @@ pub struct SimNode {
     settings: Settings,
     /// Size of the segments of its log.
     pub segment_bytes: u32,
-    snapshot_bytes: u64,
+    /// Growth of its log between two snapshots.
+    pub snapshot_bytes: u64,
     /// Failed syncs and writes of its disk before this life.
     failed_before: (u64, u64),
 }
@@ -156,6 +157,7 @@ impl SimNode {
         let turn = match opened {
             Ok((turn, identity)) => {
                 self.start = identity.start();
+                self.has_rot = false; // it does without the snapshot that rotted
                 turn
             }
             Err(why) => return self.refuses_to_start(&why).map(Some),
@@ -284,9 +286,7 @@ impl SimNode {
             return Ok(ending);
         }
         match (why, self.fault_of_disk()) {
-            (Unusable::Directory(OpenError::Damage(_) | OpenError::Missing { .. }), _) if self.has_rot => {
-                Ok(Ending::Damaged)
-            }
+            (Unusable::Directory(why), _) if self.has_rot && is_damage(why) => Ok(Ending::Damaged),
             (Unusable::Directory(OpenError::Failed(_)), _) if self.is_full => Ok(Ending::NoSpace),
             (Unusable::Directory(OpenError::Failed(_)), Some(ending)) => Ok(ending),
             _ => Err(Violation {
@@ -333,4 +333,12 @@ impl fmt::Display for Ending {
             Ending::Finished => "it was told to",
         })
     }
+}
+
+/// Whether it says that bytes are not what was written, or not there.
+fn is_damage(why: &OpenError) -> bool {
+    matches!(
+        why,
+        OpenError::Damage(_) | OpenError::Missing { .. } | OpenError::NoSnapshot { .. }
+    )
 }

@@ -31,6 +31,7 @@ impl fmt::Display for End {
 pub(super) fn frame(frame: &Frame) -> Option<String> {
     match frame {
         Frame::Hello(_) | Frame::Roster { .. } | Frame::Ping { .. } | Frame::Pong { .. } => None,
+        Frame::Transfer(transfer) => Some(transfer.to_string()),
         Frame::Paxos(said) => message(said),
         Frame::Forward { request, .. } => Some(format!("forwards: {}", asked(&request.op))),
         Frame::ForwardReply(reply) => Some(format!("answers: {}", outcome(&reply.outcome))),

@@ -246,8 +246,8 @@ fn nodes(size: usize, rules: Rules, chance: Chance) -> Vec<SimNode> {
     let window_slots = 1 << rng.u32(0..8);
     let cache_bytes = 1 << rng.u32(8..20);
     let queue_requests = if rng.u8(0..4) == 0 { rng.usize(1..10) } else { 1_000 };
-    let segment_bytes = 1 << rng.u32(14..20);
-    let snapshot_bytes = 1 << rng.u32(13..18);
+    let segment_bytes = 1 << rng.u32(14..18);
+    let snapshot_bytes = 1 << rng.u32(11..17);
     let part_bytes = (1 << rng.u32(8..20)).min(segment_bytes as usize / 8);
     ids.iter()
         .map(|id| {

@@ -199,6 +199,11 @@ impl<F: File> SnapshotWriter<F> {
         self.slot
     }
 
+    /// The digest of its content.
+    pub fn content(&self) -> u64 {
+        self.content
+    }
+
     /// Bytes written so far.
     pub fn written(&self) -> u64 {
         self.written

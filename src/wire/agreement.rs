@@ -177,6 +177,9 @@ pub(super) fn take_message(frame_type: FrameType, from: &mut Reader<'_>) -> Resu
         | FrameType::Roster
         | FrameType::Forward
         | FrameType::ForwardReply
+        | FrameType::SnapshotOffer
+        | FrameType::SnapshotAsk
+        | FrameType::SnapshotChunk
         | FrameType::Request
         | FrameType::Reply => {
             return Err(DecodeError::Unknown {

@@ -6,13 +6,13 @@
 //! * A length is judged before anything is allocated, and before the rest of the frame has arrived.
 //! * Whatever [`encode`] makes, `next_frame` and `decode` give back; the bytes of a frame are a function of it.
 //!
-//! Not here: the layouts of bodies (`agreement`, `command`, `answer`, [`super::hello`]).
+//! Not here: the layouts of bodies (`agreement`, `command`, `answer`, [`super::hello`], [`super::transfer`]).
 
 use super::body::{BODY_BYTES_MAX, BODY_HEAD_BYTES};
 use super::bytes::{DecodeError, Reader, Writer};
 use super::hello::{put_hello, put_roster, take_hello, take_roster};
 use super::message::{ErrorCode, WORDS_BYTES_MAX};
-use super::{Frame, agreement, answer, command};
+use super::{Frame, agreement, answer, command, transfer};
 use crate::paxos::{Entry, Message, message::AcceptedEntry};
 use byteorder::{BigEndian, ByteOrder};
 use bytes::{Buf, Bytes, BytesMut};
@@ -90,6 +90,9 @@ pub enum FrameType {
     Roster = 0x20,
     Forward = 0x21,
     ForwardReply = 0x22,
+    SnapshotOffer = 0x23,
+    SnapshotAsk = 0x24,
+    SnapshotChunk = 0x25,
     Request = 0x30,
     Reply = 0x31,
 }
@@ -147,7 +150,7 @@ pub enum FrameError {
 
 impl FrameType {
     /// Every type, in the order of their bytes.
-    pub const ALL: [FrameType; 24] = [
+    pub const ALL: [FrameType; 27] = [
         FrameType::Hello,
         FrameType::Ping,
         FrameType::Pong,
@@ -170,6 +173,9 @@ impl FrameType {
         FrameType::Roster,
         FrameType::Forward,
         FrameType::ForwardReply,
+        FrameType::SnapshotOffer,
+        FrameType::SnapshotAsk,
+        FrameType::SnapshotChunk,
         FrameType::Request,
         FrameType::Reply,
     ];
@@ -215,6 +221,7 @@ impl FrameType {
             Frame::Hello(_) => FrameType::Hello,
             Frame::Paxos(message) => FrameType::of_message(message),
             Frame::Roster { .. } => FrameType::Roster,
+            Frame::Transfer(transfer) => transfer.frame_type(),
             Frame::Forward { .. } => FrameType::Forward,
             Frame::ForwardReply(_) => FrameType::ForwardReply,
             Frame::Request(_) => FrameType::Request,
@@ -356,6 +363,7 @@ fn put_body(frame: &Frame, out: &mut Writer<'_>) {
             out.flag(*founded);
             put_roster(roster, out);
         }
+        Frame::Transfer(transfer) => transfer::put_transfer(transfer, out),
         Frame::Forward { principal, request } => {
             out.length16(principal.len());
             out.slice(principal);
@@ -388,6 +396,9 @@ fn take_body(frame_type: FrameType, from: &mut Reader<'_>) -> Result<Frame, Deco
             founded: from.flag("founded")?,
             roster: take_roster(from)?,
         },
+        FrameType::SnapshotOffer => Frame::Transfer(transfer::take_offer(from)?),
+        FrameType::SnapshotAsk => Frame::Transfer(transfer::take_ask(from)?),
+        FrameType::SnapshotChunk => Frame::Transfer(transfer::take_chunk(from)?),
         FrameType::Forward => Frame::Forward {
             principal: take_principal(from)?,
             request: command::take_request(from)?,

@@ -17,8 +17,10 @@ pub const PROTOCOL_VERSION_MIN: u16 = 1;
 pub const PROTOCOL_VERSION_MAX: u16 = 1;
 /// Feature bit of a node that answers RECOVER and understands FORGOTTEN; they are sent to no other.
 pub const FEATURE_RECOVERY: u64 = 1;
+/// Feature bit of a node that can fetch a snapshot; none is offered to any other.
+pub const FEATURE_SNAPSHOTS: u64 = 2;
 /// Feature bits that this build offers.
-pub const FEATURES: u64 = FEATURE_RECOVERY;
+pub const FEATURES: u64 = FEATURE_RECOVERY | FEATURE_SNAPSHOTS;
 
 /// The first frame of either side on a connection: who speaks, and what it knows of the cluster and of the other.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Everything that can stand in a frame after the handshake began, as types.
 
 use super::bytes::DecodeError;
-use super::{Hello, Reply, Request, RosterEntry};
+use super::{Hello, Reply, Request, RosterEntry, Transfer};
 use crate::paxos;
 use std::fmt;
 
@@ -22,6 +22,8 @@ pub enum Frame {
         /// All founders.
         roster: Vec<RosterEntry>,
     },
+    /// Between nodes: a snapshot's file on its way.
+    Transfer(Transfer),
     /// Between nodes: a client's request, relayed once. The header's request id is the relay number of the forwarder.
     Forward {
         /// Who asks (`rules.md` 31); empty today.
@@ -167,6 +169,7 @@ impl Frame {
             Frame::Hello(_) => "HELLO",
             Frame::Paxos(message) => message.name(),
             Frame::Roster { .. } => "ROSTER",
+            Frame::Transfer(transfer) => transfer.name(),
             Frame::Forward { .. } => "FORWARD",
             Frame::ForwardReply(_) => "FORWARD_REPLY",
             Frame::Request(_) => "REQUEST",

@@ -7,7 +7,8 @@
 //! * As types: [`message`] (everything that can stand in a frame), [`hello`] (the handshake), [`request`] (what clients
 //!   send and get), [`record`] (what stands in the write-ahead log).
 //! * As bytes: [`bytes`](mod@bytes) (fields), [`frame`] (framing), [`body`] (entries), and the layouts of what stands in
-//!   frames: `agreement` (between nodes), `command` and `answer` (from and to clients); [`state`] (snapshots).
+//!   frames: `agreement` (between nodes), `command` and `answer` (from and to clients); [`state`] (snapshots),
+//!   [`transfer`] (their way to a node that is behind).
 
 mod agreement;
 mod answer;
@@ -20,6 +21,7 @@ pub mod message;
 pub mod record;
 pub mod request;
 pub mod state;
+pub mod transfer;
 
 pub use bytes::DecodeError;
 pub use frame::{FrameError, FrameType};
@@ -27,6 +29,7 @@ pub use hello::{Hello, HelloKind, RosterEntry};
 pub use message::Frame;
 pub use record::Record;
 pub use request::{Code, Outcome, Reply, Request, RequestOp, Served};
+pub use transfer::Transfer;
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use super::frame::{self, FRAME_BYTES_MAX, FrameType, HELLO_BYTES_MAX, Header};
 use super::hello::{self, Base, HelloKind, NodeHello};
 use super::message::ErrorCode;
 use super::record::{self, RecordKind};
+use super::transfer::{CHUNK_BYTES, Transfer};
 use super::{
     Code, Frame, Hello, Outcome, Record, Reply, Request, RequestOp, RosterEntry, Served, body, bytes::COUNT_MAX,
 };
@@ -400,6 +401,22 @@ fn reply() -> BoxedStrategy<Reply> {
         .boxed()
 }
 
+fn transfer() -> impl Strategy<Value = Transfer> {
+    prop_oneof![
+        (slot(), count(), any::<u64>()).prop_map(|(slot, bytes, content)| Transfer::Offer { slot, bytes, content }),
+        (slot(), count(), 1..=CHUNK_BYTES as u32).prop_map(|(slot, offset, length)| Transfer::Ask {
+            slot,
+            offset,
+            length
+        }),
+        (slot(), count(), vec(any::<u8>(), 1..60)).prop_map(|(slot, offset, bytes)| Transfer::chunk(
+            slot,
+            offset,
+            bytes.into()
+        )),
+    ]
+}
+
 fn any_frame() -> impl Strategy<Value = Frame> {
     let error = (select(ErrorCode::ALL.to_vec()), ".{0,30}").prop_map(|(code, detail)| Frame::Error { code, detail });
     let forward =
@@ -408,6 +425,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         2 => any_hello().prop_map(Frame::Hello),
         8 => message().prop_map(Frame::Paxos),
         1 => (any::<bool>(), roster()).prop_map(|(founded, roster)| Frame::Roster { founded, roster }),
+        1 => transfer().prop_map(Frame::Transfer),
         1 => forward,
         1 => reply().prop_map(Frame::ForwardReply),
         2 => request().prop_map(Frame::Request),

@@ -14,6 +14,8 @@ pub(crate) struct Disk {
     used: BTreeSet<Ballot>,
     /// The last entry written for each slot, and the ballot at which it was accepted (zero: learned).
     held: BTreeMap<Slot, (Ballot, Entry)>,
+    /// A snapshot stands for what is chosen up to here.
+    base: Slot,
 }
 
 impl Disk {
@@ -42,15 +44,27 @@ impl Disk {
             Record::Copied { slot, ballot, entry } => {
                 self.held.insert(*slot, (*ballot, entry.clone()));
             }
+            Record::Installed { slot } => self.base = self.base.max(*slot),
             Record::ChosenUpto(_)
             | Record::Roster(_)
             | Record::Founded
             | Record::Peer { .. }
             | Record::Life(_)
-            | Record::Recovered
-            | Record::Installed { .. } => {}
+            | Record::Recovered => {}
         }
         self.records.push(record);
+    }
+
+    /// A snapshot stands for all up to `slot`: entries up to there are gone.
+    pub(crate) fn truncate(&mut self, slot: Slot) {
+        self.base = self.base.max(slot);
+        self.held = self.held.split_off(&slot.next());
+        self.records.retain(|record| match record {
+            Record::Accepted { slot: at, .. } | Record::Learned { slot: at, .. } | Record::Copied { slot: at, .. } => {
+                *at > slot
+            }
+            _ => true,
+        });
     }
 
     /// The highest promise, accepting included.
@@ -67,7 +81,10 @@ impl Disk {
             // For a slot that it knows as chosen a node votes without writing the entry again.
             Message::Accepted {
                 ballot, first, last, ..
-            } => self.promised >= *ballot && (first.0..=last.0).all(|slot| self.held.contains_key(&Slot(slot))),
+            } => {
+                let holds = |slot| Slot(slot) <= self.base || self.held.contains_key(&Slot(slot));
+                self.promised >= *ballot && (first.0..=last.0).all(holds)
+            }
             // Says that nothing higher is promised.
             Message::HeartbeatAck(ack) => self.promised <= ack.ballot,
             Message::Accept { .. }

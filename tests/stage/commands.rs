@@ -25,6 +25,8 @@
 //! hold-sync n1, sync n1        the disk is held back; everything appended is synced, from now on at each turn again
 //! acceptor n1 down|up          the acceptor fails, restarts
 //! room n1 1000000              so many bytes are free on its disk
+//! snapshot n1                  takes a snapshot, and removes all that it stands for from its log
+//! damage n1                    flips a bit of its newest snapshot
 //! corrupt n1                   its applied state is altered behind the log's back
 //! status [n1], disk n1, waiting, show|hide heartbeats|records|founding
 //! ```
@@ -99,6 +101,8 @@ impl Stage {
                 let bytes = parsed(bytes);
                 self.turn(node(id), vec![Input::FreeSpace { bytes }]);
             }
+            ("snapshot", [id]) => self.take_snapshot(node(id)),
+            ("damage", [id]) => self.damage_snapshot(node(id)),
             ("corrupt", [id]) => self.turn(node(id), vec![Input::Corrupt]),
             ("status", []) => self.ids().into_iter().for_each(|id| self.say(self.status_line(id))),
             ("status", [id]) => self.say(self.status_line(node(id))),

@@ -4,9 +4,11 @@
 //! the script lets that node wait; time means nothing between nodes. A node's records are synced at the end of its turn
 //! unless the script holds its disk back. Nothing here is drawn by chance: one script, one play.
 //!
-//! * [`commands`]: the lines of a script, read and carried out. [`words`]: what is shown of all this.
+//! * [`commands`]: the lines of a script, read and carried out. [`words`]: what is shown of all this. [`snapshots`]: the
+//!   files of snapshots, and their way between nodes.
 
 pub(crate) mod commands;
+mod snapshots;
 mod words;
 
 use crate::disk::Disk;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use synod::kv::{Answer, Done, Op, SessionRef};
 use synod::machine::{Effect, Input, Machine, RequestId, Settings};
 use synod::paxos::{Incarnation, Message, NodeId, Slot, Start};
+use synod::storage::sim::SimDisk;
 use synod::time::Time;
 use synod::wire::{Outcome, Record, Reply, Request, RequestOp, Served};
 use words::Line;
@@ -30,6 +33,8 @@ struct Node {
     settings: Settings,
     now: Time,
     disk: Disk,
+    /// Its snapshots.
+    files: SimDisk,
     /// Appended in this life and not synced yet.
     pending: Vec<Record>,
     /// How many records of this life were synced.
@@ -116,6 +121,7 @@ impl Stage {
             machine: None,
             now: Time::from_millis(1),
             disk: Disk::default(),
+            files: SimDisk::new(1),
             pending: Vec::new(),
             synced: 0,
             holds_sync: false,
@@ -141,6 +147,10 @@ impl Stage {
         }
         node.settings.start = next;
         let mut machine = Machine::new(node.settings.clone());
+        if let Some(state) = self.restored(id) {
+            machine.restore(state);
+        }
+        let node = self.node(id);
         for record in node.disk.records() {
             machine.recover(record.clone()).expect("a script's disk can be applied");
         }
@@ -148,6 +158,7 @@ impl Stage {
         machine.start(node.now, &mut effects);
         node.shown_applied = machine.state().applied();
         (node.machine, node.synced) = (Some(machine), 0);
+        self.tell_newest(id);
         self.carry_out(id, effects);
         self.end_turn(id);
     }
@@ -172,7 +183,7 @@ impl Stage {
     fn erase(&mut self, id: NodeId) {
         let node = self.node(id);
         assert!(node.machine.is_none(), "{id} runs");
-        node.disk = Disk::default();
+        (node.disk, node.files) = (Disk::default(), SimDisk::new(1));
         node.settings.past_starts.clear();
         node.settings.start = Start::default();
         node.settings.incarnation = Incarnation {
@@ -327,6 +338,12 @@ impl Stage {
                     self.say(format!("{id} reads its promises and acceptances again from its log"));
                     self.next_inputs.push_back((id, Input::Reread { records, more: false }));
                 }
+                Effect::SendTransfer { .. }
+                | Effect::ReadChunk { .. }
+                | Effect::BeginInstall { .. }
+                | Effect::KeepChunk { .. }
+                | Effect::LoadInstall { .. }
+                | Effect::DropInstall => self.carry_out_transfer(id, effect, first_line),
                 Effect::Refuse { peer, .. } => self.close_links(id, peer),
                 Effect::Note(note) => self.say(format!("{id} {note}")),
                 Effect::Halt { reason } => self.say(format!("{id} halts: {reason}")),

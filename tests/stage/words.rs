@@ -7,6 +7,7 @@ use synod::kv::{Answer, Command, Done, Expect, Op, Versioned};
 use synod::machine::Input;
 use synod::paxos::message::RecoverAnswer;
 use synod::paxos::{Entry, EntryKind, Message, NodeId, Slot};
+use synod::storage::Damage;
 use synod::wire::{Outcome, Record, Reply, Request, RequestOp, Served, body};
 
 /// Longer values are shown by their length.
@@ -149,6 +150,7 @@ fn applied_words(node: &Node, slot: Slot) -> String {
 pub(super) fn of_input(kind: &str, input: &Input) -> String {
     match input {
         Input::Paxos { message, .. } => of_message(message),
+        Input::Transfer { transfer, .. } => transfer.to_string(),
         Input::Roster { founded, .. } => format!("{kind} founded={founded}"),
         Input::Forward { request, .. } => format!("{kind} {}", of_request(request)),
         Input::ForwardReply { reply, .. } => format!("{kind} {}", of_reply(reply)),
@@ -293,4 +295,9 @@ pub(super) fn of_record(record: &Record) -> String {
         } => format!("{name} slot={slot} promised={promised} used={used} chosen_upto={chosen_upto}"),
         Record::Installed { slot } => format!("{name} slot={slot}"),
     }
+}
+
+/// Where a file is damaged; what it is called differs from node to node.
+pub(super) fn of_damage(damage: &Damage) -> String {
+    format!("damaged at offset {}: {}", damage.offset, damage.what)
 }

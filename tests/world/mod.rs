@@ -449,6 +449,12 @@ impl World {
                     self.push_input(id, Input::ChosenRead { to, first, entries }, Duration::from_micros(100));
                 }
                 Effect::Reread { restart } => self.reread(id, restart),
+                Effect::SendTransfer { .. }
+                | Effect::ReadChunk { .. }
+                | Effect::BeginInstall { .. }
+                | Effect::KeepChunk { .. }
+                | Effect::LoadInstall { .. }
+                | Effect::DropInstall => unreachable!("nobody takes a snapshot in this world"),
                 Effect::Refuse { peer, .. } => self.flap(id, peer),
                 Effect::Note(note) => {
                     self.tell(|| format!("{id} {note}"));

@@ -169,7 +169,11 @@ impl Server {
             Frame::Error { code, detail } => self.on_error_frame(number, code, &detail, now),
             Frame::Hello(hello) => self.on_hello(number, hello, machine, now),
             Frame::Request(request) => self.on_request(number, header.request_id, request, machine, now),
-            Frame::Paxos(_) | Frame::Roster { .. } | Frame::Forward { .. } | Frame::ForwardReply(_) => {
+            Frame::Paxos(_)
+            | Frame::Roster { .. }
+            | Frame::Transfer(_)
+            | Frame::Forward { .. }
+            | Frame::ForwardReply(_) => {
                 self.on_peer_frame(number, header.request_id, frame, now);
             }
             // No role may send it: refused above.
@@ -242,6 +246,7 @@ fn peer_input(from: NodeId, relay: u64, frame: Frame) -> Option<Input> {
     Some(match frame {
         Frame::Paxos(message) => Input::Paxos { from, message },
         Frame::Roster { founded, roster } => Input::Roster { from, founded, roster },
+        Frame::Transfer(transfer) => Input::Transfer { from, transfer },
         Frame::Forward { request, .. } => Input::Forward { from, relay, request },
         Frame::ForwardReply(reply) => Input::ForwardReply { from, relay, reply },
         _ => return None,

@@ -12,7 +12,7 @@ use crate::node::ring::{Summary, What};
 use crate::paxos::{Message, NodeId};
 use crate::time::Time;
 use crate::wire::message::ErrorCode;
-use crate::wire::{Frame, Record, Reply, frame};
+use crate::wire::{Frame, Record, Reply, Transfer, frame};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io;
@@ -138,7 +138,7 @@ impl Server {
             frame,
             Frame::Paxos(
                 Message::Accept { .. } | Message::Chosen { .. } | Message::Promise(_) | Message::RecoverAnswer(_)
-            )
+            ) | Frame::Transfer(Transfer::Chunk { .. })
         );
         (is_bulk && link.connection.output_len() > PEER_BULK_MAX_BYTES).then_some("the peer is slow")
     }

@@ -1,5 +1,7 @@
 //! The turn over a simulated disk and a door that only writes down what it is told.
 
+mod snapshots;
+
 use super::*;
 use crate::kv::{Answer, Done, Op, SessionRef};
 use crate::machine::{RequestId, Settings};
@@ -97,7 +99,7 @@ fn one_node(disk: &SimDisk) -> (Turn<SimDisk>, Diary) {
     let proposal_bytes = settings.window_bytes as u64;
     let mut machine = Machine::new(settings);
     storage.recover(|record| machine.recover(record).unwrap()).unwrap();
-    let mut turn = Turn::new(machine, storage, Slot::ZERO, proposal_bytes, 64 << 20).unwrap();
+    let mut turn = Turn::new(machine, storage, None, proposal_bytes, 64 << 20).unwrap();
     let mut diary = Diary::default();
     turn.start(&mut diary).unwrap();
     (turn, diary)

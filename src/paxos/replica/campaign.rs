@@ -15,6 +15,10 @@ impl Replica {
             // Not founded, memory lost, or its state is wrong: it neither votes nor proposes; look again later.
             return self.election.wait_for_leader(now);
         }
+        if self.installs() {
+            // So far behind that others serve sooner; without them nobody could.
+            return self.election.wait_for_leader(now);
+        }
         let mut reason = "no leader is heard";
         if let Some(leader) = self.election.lose_leader() {
             reason = "the leader is silent";
@@ -311,7 +315,7 @@ impl Replica {
     /// A leader that shuts down asks this node to lead: no question before, since the leader itself wants it.
     pub(super) fn on_hand_over(&mut self, now: Time, from: NodeId, ballot: Ballot, out: &mut Outbox) {
         let is_from_leader = self.election.following() == Some(ballot) && ballot.node == from;
-        if is_from_leader && self.votes() && matches!(self.role, Role::Follower) {
+        if is_from_leader && self.votes() && !self.installs() && matches!(self.role, Role::Follower) {
             self.campaign(now, false, out);
         }
     }

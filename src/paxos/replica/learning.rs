@@ -16,6 +16,8 @@ pub(super) struct CatchUp {
     /// Answers without an entry in this round of questions.
     empty_answers: usize,
     is_told: bool,
+    /// A snapshot is being fetched; no question is open meanwhile.
+    installs: bool,
 }
 
 /// An open question.
@@ -118,8 +120,45 @@ impl Replica {
         self.tick_catch_up(now, out);
     }
 
+    /// A peer that was asked for entries has only a snapshot that stands for them, and it is going to be fetched: until
+    /// [`Replica::end_install`] no entries are asked for, and this node neither leads nor wants to. False if it was not
+    /// asked.
+    pub fn begin_install(&mut self, now: Time, from: NodeId, out: &mut Outbox) -> bool {
+        if self.catch_up.asked.is_none_or(|asked| asked.whom != from) {
+            return false;
+        }
+        (self.catch_up.asked, self.catch_up.installs) = (None, true);
+        match &self.role {
+            Role::Leading(_) => self.step_down(now, "it is so far behind that it needs a snapshot".into(), out),
+            Role::Preparing { .. } | Role::Asking(_) => {
+                self.lose_election(now, "it is so far behind that it needs a snapshot".into(), out);
+            }
+            Role::Follower => {}
+        }
+        true
+    }
+
+    /// Whether a snapshot is being fetched.
+    pub(super) fn installs(&self) -> bool {
+        self.catch_up.installs
+    }
+
+    /// The snapshot is here, or will not come of `from`: entries are asked for again, of others first.
+    pub fn end_install(&mut self, now: Time, from: Option<NodeId>) {
+        self.catch_up.installs = false;
+        let first = self.learner.chosen_upto().next();
+        self.catch_up.asked = from.map(|whom| Asked {
+            whom,
+            first,
+            until: now,
+        });
+    }
+
     /// Asks a peer for the slots that are missing, if no question is open; asks another one if it did not answer.
     pub(super) fn tick_catch_up(&mut self, now: Time, out: &mut Outbox) {
+        if self.catch_up.installs {
+            return;
+        }
         // What was heard before it led, a leader has open again above its mark, and finishes by votes.
         let want = self.learner.heard_upto().min(self.own_mark());
         let have = self.learner.chosen_upto();

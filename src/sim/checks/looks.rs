@@ -1,5 +1,6 @@
 //! Looks at a node after its turn: what it takes as chosen, what it has applied, how much it holds.
 
+use super::super::node::SimNode;
 use super::answers::runs_once;
 use super::{Checks, Judged, SlotBooks, broken};
 use crate::machine::Machine;
@@ -95,17 +96,29 @@ impl Checks {
         Ok(())
     }
 
-    /// A look at what a node's directory takes in the end: no more than what was written into its log, twice (a record
-    /// that does not fit leaves the rest of its segment), and the segments that are made ahead, and as much again in snapshots.
+    /// A look at what a node's directory takes in the end: no more than four times its largest snapshot and six times what
+    /// lies between two; without two, no more than what was written into its log, twice (a record that does not fit leaves
+    /// the rest of its segment), as much again in a snapshot, and the segments that are made ahead.
     ///
     /// # Errors
     /// It takes more.
-    pub fn takes(&self, node: NodeId, bytes: u64, segment_bytes: u64) -> Judged {
-        let written = self.disks[usize::from(node.0) - 1].written;
-        if bytes <= 4 * written + 4 * segment_bytes {
+    pub fn takes(&self, node: &SimNode) -> Judged {
+        let bytes = node.disk.used_bytes();
+        let kept = node.machine().map(|machine| machine.snapshots().kept.clone());
+        let kept = kept.unwrap_or_default();
+        let segment_bytes = u64::from(node.segment_bytes);
+        let between = node.snapshot_bytes.max(4 * segment_bytes);
+        let most = match kept.iter().map(|kept| kept.bytes).max() {
+            Some(largest) if kept.len() > 1 => 4 * largest + 6 * between,
+            _ => 4 * self.disks[usize::from(node.id.0) - 1].written + 4 * segment_bytes,
+        };
+        if bytes <= most {
             return Ok(());
         }
-        let words = format!("the directory of {node} takes {bytes} B, and {written} B were written into its log");
+        let words = format!(
+            "the directory of {} takes {bytes} B, at most {most} B should do for its snapshots {kept:?}",
+            node.id
+        );
         broken("bounds", words)
     }
 }
