@@ -303,6 +303,18 @@ fn names_in(view: &Value) -> Vec<String> {
     names
 }
 
+/// What is documented of the rows of a list that is empty now is its name.
+fn without_rows(documented: &[String], view: &Value) -> Vec<String> {
+    let is_empty = |list: &str| view[list].as_array().is_some_and(Vec::is_empty);
+    let names = documented.iter().map(|name| match name.split_once("[].") {
+        Some((list, _)) if is_empty(list) => list.to_owned(),
+        _ => name.clone(),
+    });
+    let mut names: Vec<String> = names.collect();
+    names.dedup();
+    names
+}
+
 #[test]
 fn the_page_lists_the_names_that_json_has() {
     let (_cluster, _, mut nc) = at_leader_with_a_key();
@@ -313,7 +325,8 @@ fn the_page_lists_the_names_that_json_has() {
     for command in [
         "status", "ready", "peers", "slots", "digests", "sessions", "timers", "config",
     ] {
-        assert_eq!(names_in(&nc.json(command)), documented[command], "{command}");
+        let view = nc.json(command);
+        assert_eq!(names_in(&view), without_rows(&documented[command], &view), "{command}");
     }
     // What is accepted is known as chosen a moment later, so the list is mostly empty.
     let ballots = names_in(&nc.json("ballots"));
