@@ -85,7 +85,7 @@ sim: build
 	@$(SYNOD) sim $(if $(SEED),--seed $(SEED),--duration $(or $(DURATION),60s)) $(FLAGS)
 
 model:
-	$(CARGO) test --locked --test model -- --include-ignored --nocapture
+	MODEL=all $(CARGO) test --locked --test model -- --nocapture
 
 lesson-%: build
 	@$(SYNOD) lesson $*

@@ -59,9 +59,9 @@ fn now() -> Instant {
     Instant::now()
 }
 
-#[test]
-fn nothing_goes_wrong_in_the_whole_of_small_worlds() {
-    let worlds = [
+/// Worlds of seconds: `make test`.
+fn small_worlds() -> Vec<World> {
+    vec![
         World::new("two slots", 2),
         World::new("a slot, a crash of each node", 1).with_crashes([1; 3], 3),
         World {
@@ -99,38 +99,34 @@ fn nothing_goes_wrong_in_the_whole_of_small_worlds() {
             forgets: false,
             ..World::new("a slot, a crash of the acceptor, dead letters and all", 1).with_crashes([0, 0, 1], 1)
         },
-    ];
+    ]
+}
+
+#[test]
+fn nothing_goes_wrong_in_the_whole_of_small_worlds() {
+    let (mut worlds, mut least) = (small_worlds(), 1_000_000);
+    if std::env::var("MODEL").is_ok_and(|which| which == "all") {
+        worlds.extend(larger_worlds());
+        least = 20_000_000;
+    }
     let (mut all, mut met) = (0, Sights::new());
     for world in worlds {
         let (states, sights) = visit(world);
         all += states;
         met.extend(sights);
     }
-    assert!(all >= 1_000_000, "only {all} states: the worlds have become too small");
+    assert!(all >= least, "only {all} states: the worlds have become too small");
     let unmet: Vec<_> = Sight::ALL.into_iter().filter(|sight| !met.contains(sight)).collect();
     assert!(unmet.is_empty(), "never met, so never checked: {unmet:?}");
 }
 
-/// Above ten million states: `make model`.
-#[test]
-#[ignore = "minutes and a gigabyte; run by `make model`"]
-fn nothing_goes_wrong_in_two_slots_with_a_crash_of_each_node() {
-    let world = World {
-        leads: true,
-        ..World::new("two slots, a crash of each node", 2).with_crashes([1; 3], 3)
-    };
-    let (states, _) = visit(world);
-    assert!(
-        states >= 10_000_000,
-        "only {states} states: the world has become too small"
-    );
-}
-
-/// Other worlds of a million states or more: `make model`.
-#[test]
-#[ignore = "a minute; run by `make model`"]
-fn nothing_goes_wrong_in_the_whole_of_larger_worlds() {
-    let worlds = [
+/// Worlds of minutes and a gigabyte: `make model`.
+fn larger_worlds() -> Vec<World> {
+    vec![
+        World {
+            leads: true,
+            ..World::new("two slots, a crash of each node", 2).with_crashes([1; 3], 3)
+        },
         World {
             catch_up: true,
             ..World::new("a slot, what is missed is fetched, a crash of any node", 1).with_crashes([1; 3], 1)
@@ -146,10 +142,7 @@ fn nothing_goes_wrong_in_the_whole_of_larger_worlds() {
             turn: 2,
             ..World::new("two slots, two inputs a turn, a crash of the acceptor", 2).with_crashes([0, 0, 1], 1)
         },
-    ];
-    for world in worlds {
-        visit(world);
-    }
+    ]
 }
 
 #[test]
