@@ -159,6 +159,11 @@ impl Failure {
         )
     }
 
+    /// Whether it says that the disk cannot give what stands there (EIO).
+    pub fn is_unreadable(&self) -> bool {
+        self.source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+    }
+
     /// `op` on `file` failed.
     pub fn new(op: &'static str, file: impl Into<String>, source: io::Error) -> Failure {
         let file = file.into();

@@ -12,6 +12,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, IoSlice, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -77,6 +78,9 @@ pub trait File: fmt::Debug {
     fn sync(&mut self) -> io::Result<()>;
     /// Length in bytes.
     fn length(&self) -> io::Result<u64>;
+    /// Asks that the next read of these bytes comes from the disk, not from memory that stands for it. What is not synced
+    /// stays where it is.
+    fn forget_cached(&self, offset: u64, length: u64);
 
     /// Writes all of the buffers, whatever it takes: a short write or an interruption goes on behind what was written,
     /// so that nothing else can end up behind half a record.
@@ -250,6 +254,13 @@ impl File for fs::File {
 
     fn length(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+
+    fn forget_cached(&self, offset: u64, length: u64) {
+        // A system that does not do so reads from memory: then less is found, and nothing is wrong.
+        if let Err(error) = rustix::fs::fadvise(self, offset, NonZeroU64::new(length), rustix::fs::Advice::DontNeed) {
+            log::debug!("a file stays in the page cache: {error}");
+        }
     }
 }
 

@@ -15,7 +15,7 @@
 //! * [`files`]: the door, and the real disk. [`sim`]: a simulated one, which loses, tears and fails.
 //! * [`identity`]: whose directory it is. [`mod@unit`]: what one turn appends. [`segment`]: the files of the log.
 //! * [`wal`]: the log in use, and how it is truncated. `recovery`: the log read back. `reader`, `index`: helpers of both.
-//! * [`snapshot`]: the state in a file. `shelf`: the snapshots of a directory.
+//! * [`snapshot`]: the state in a file. `shelf`: the snapshots of a directory. [`scrub`]: all of it read again, for rot.
 
 pub mod error;
 pub mod files;
@@ -23,6 +23,7 @@ pub mod identity;
 mod index;
 mod reader;
 mod recovery;
+pub mod scrub;
 pub mod segment;
 mod shelf;
 pub mod sim;
@@ -69,6 +70,8 @@ pub struct Options {
 pub struct Storage<Fs: Files> {
     files: Fs,
     wal: Wal<Fs>,
+    /// As it stands in the file.
+    identity: Identity,
     _lock: Fs::Lock,
 }
 
@@ -110,6 +113,7 @@ impl<Fs: Files> Storage<Fs> {
         let storage = Storage {
             files,
             wal,
+            identity: identity.clone(),
             _lock: lock,
         };
         Ok((storage, identity))

@@ -49,7 +49,7 @@ const TRAILER_MAGIC: u32 = 0x534e_5045;
 /// Magic, format and length of the header.
 const HEADER_PREFIX_BYTES: usize = 16;
 /// Longest header, of this format and of later ones.
-const HEADER_BYTES_MAX: usize = 4096;
+pub(super) const HEADER_BYTES_MAX: usize = 4096;
 
 /// What stands at the beginning of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -461,6 +461,11 @@ impl<F: File> SnapshotReader<F> {
     /// Bytes read so far.
     pub fn at(&self) -> u64 {
         self.at
+    }
+
+    /// What comes next is to be read from the disk, and not from memory that stands for it.
+    pub(super) fn forget_cached(&self) {
+        self.file.forget_cached(self.at, BLOCK_BYTES_MAX as u64);
     }
 
     /// The next block; `None` behind the last, when the trailer was read and all is what was written.

@@ -62,6 +62,14 @@ pub struct Wal<Fs: Files> {
     truncation: Truncation,
 }
 
+/// What of the log is on disk.
+pub(super) struct Extent<'a> {
+    pub(super) segments: &'a Segments,
+    pub(super) log_id: u64,
+    /// Behind the last unit that is synced.
+    pub(super) synced: Position,
+}
+
 /// How far the log can be used.
 #[derive(Debug)]
 enum State<F> {
@@ -490,6 +498,16 @@ impl<Fs: Files> Wal<Fs> {
             State::Open(tip) => Some(tip.end),
             State::Unread | State::Broken => None,
         }
+    }
+
+    /// What of it is on disk; none while it cannot be used.
+    pub(super) fn extent(&self) -> Option<Extent<'_>> {
+        let State::Open(tip) = &self.state else { return None };
+        Some(Extent {
+            segments: &self.segments,
+            log_id: self.log_id,
+            synced: tip.synced,
+        })
     }
 
     fn tip(&mut self) -> Result<&mut Tip<Fs::File>, StorageError> {

@@ -461,6 +461,10 @@ impl File for SimFile {
         self.check_life()?;
         Ok(self.inner.borrow().inodes[self.inode].length() as u64)
     }
+
+    fn forget_cached(&self, _: u64, _: u64) {
+        // Rot is put into both (`SimDisk::overwrite`).
+    }
 }
 
 impl Drop for SimLock {
@@ -494,7 +498,7 @@ impl Inner {
         let Some(fault) = due else { return Ok(None) };
         *self.fired.entry((op, fault)).or_default() += 1;
         match fault {
-            Fault::Io => Err(io::Error::other("simulated I/O error")),
+            Fault::Io => Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())),
             Fault::NoSpace => Err(io::ErrorKind::StorageFull.into()),
             Fault::Interrupted => Err(io::ErrorKind::Interrupted.into()),
             Fault::Short => Ok(Some(Fault::Short)),

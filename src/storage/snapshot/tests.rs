@@ -1,3 +1,4 @@
+use super::super::scrub::{Place, SLICE_BYTES, Scrub};
 use super::super::sim::SimDisk;
 use super::*;
 use crate::kv::testing::put;
@@ -155,5 +156,32 @@ fn only_a_snapshots_own_name_means_it() {
         "wal-0000000001.log",
     ] {
         assert_eq!(snapshot_of(name), None, "{name}");
+    }
+}
+
+#[test]
+fn the_scrub_finds_every_flipped_bit_of_a_snapshot() {
+    let disk = SimDisk::new(1);
+    let (storage, ..) = crate::storage::testing::open(&disk).unwrap();
+    let slot = write(&disk, &mut state(4, 100));
+    let name = snapshot_name(slot);
+    let pass = || {
+        let (mut scrub, mut findings) = (Scrub::begin(), Vec::new());
+        loop {
+            let step = storage.scrub(&mut scrub, &[slot], SLICE_BYTES).unwrap();
+            findings.extend(step.found);
+            if step.is_done {
+                return findings;
+            }
+        }
+    };
+    assert_eq!(pass(), []);
+    for offset in 0..disk.contents(&name).unwrap().len() as u64 {
+        disk.flip_bit(&name, offset, (offset % 8) as u8);
+        let findings = pass();
+        assert_eq!(findings.len(), 1, "bit in {offset}: {findings:?}");
+        assert_eq!(findings[0].place, Place::Snapshot(slot));
+        assert!(findings[0].damage.offset <= offset, "bit in {offset}: {findings:?}");
+        disk.flip_bit(&name, offset, (offset % 8) as u8);
     }
 }

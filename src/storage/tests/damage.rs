@@ -9,7 +9,7 @@ use crate::wire::Record;
 use std::ops::Range;
 
 /// The places of all units, found as a reader would find them: one behind the other, or first in the next segment.
-fn units(disk: &SimDisk) -> Vec<(u32, Range<u32>)> {
+pub(super) fn units(disk: &SimDisk) -> Vec<(u32, Range<u32>)> {
     let mut units = Vec::new();
     let mut at = Position {
         segment: 1,
@@ -31,7 +31,7 @@ fn units(disk: &SimDisk) -> Vec<(u32, Range<u32>)> {
 }
 
 /// Six units over three segments.
-fn log() -> Vec<Vec<Record>> {
+pub(super) fn log() -> Vec<Vec<Record>> {
     vec![
         vec![Record::Promised(ballot(3)), accepted(1, 1200)],
         vec![accepted(2, 1500)],

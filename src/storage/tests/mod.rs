@@ -4,3 +4,4 @@ mod crashes;
 mod damage;
 mod directory;
 mod log;
+mod scrub;
