@@ -9,7 +9,7 @@ use super::machine::Effect;
 use super::options::{FAULT_RETRY, LEARNED_MAX, LINK_IDLE_MAX, Options};
 use crate::paxos::NodeId;
 use crate::time::Time;
-use crate::wire::hello::{FEATURES, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN};
+use crate::wire::hello::{PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN};
 use crate::wire::message::ErrorCode;
 use crate::wire::{Frame, Hello, HelloKind};
 use fastrand::Rng;
@@ -207,14 +207,7 @@ impl Links {
             return; // a late word of a connection that was closed meanwhile
         };
         self.endpoints[endpoint].link = Link::Greeting(until);
-        let hello = Hello {
-            version_min: PROTOCOL_VERSION_MIN,
-            version_max: PROTOCOL_VERSION_MAX,
-            features: FEATURES,
-            kind: HelloKind::Client,
-            cluster_name: options.cluster_name.clone(),
-            cluster_id: self.cluster_id,
-        };
+        let hello = Hello::of_client(options.cluster_name.clone(), self.cluster_id);
         effects.push(Effect::Send {
             endpoint,
             request_id: 0,

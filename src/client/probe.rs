@@ -5,7 +5,7 @@ use super::options::Options;
 use super::outcome::End;
 use super::pool::Pool;
 use crate::wire::frame::{self, HELLO_BYTES_MAX};
-use crate::wire::hello::{FEATURES, NodeHello, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN};
+use crate::wire::hello::NodeHello;
 use crate::wire::{Frame, Hello, HelloKind, RequestOp, Served};
 use bytes::BytesMut;
 use serde_json::Value;
@@ -60,14 +60,7 @@ fn status(end: End) -> Result<Value, String> {
 /// Nobody answers there (the error of the socket), or not as a node does (`InvalidData`).
 pub fn hello(address: &str, timeout: Duration) -> io::Result<NodeHello> {
     let mut stream = dial(address, timeout)?;
-    let hello = Hello {
-        version_min: PROTOCOL_VERSION_MIN,
-        version_max: PROTOCOL_VERSION_MAX,
-        features: FEATURES,
-        kind: HelloKind::Client,
-        cluster_name: String::new(),
-        cluster_id: 0,
-    };
+    let hello = Hello::of_client(String::new(), 0);
     let mut out = Vec::new();
     frame::encode(&Frame::Hello(hello), 0, &mut out);
     stream.write_all(&out)?;

@@ -10,8 +10,7 @@ use super::world::World;
 use crate::client::End as OperationEnd;
 use crate::client::machine::{Effect, Input as ClientInput};
 use crate::kv::Op;
-use crate::wire::hello::{FEATURES, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN};
-use crate::wire::{Frame, Hello, HelloKind, Request, RequestOp, frame};
+use crate::wire::{Frame, Hello, Request, RequestOp, frame};
 use crate::workload::plan::Ended;
 use crate::workload::record::RecordError;
 use bytes::Bytes;
@@ -203,14 +202,7 @@ impl World {
         }
         let connection = self.shared.numbers.get() + 1;
         self.shared.numbers.set(connection);
-        let hello = Hello {
-            version_min: PROTOCOL_VERSION_MIN,
-            version_max: PROTOCOL_VERSION_MAX,
-            features: FEATURES,
-            kind: HelloKind::Client,
-            cluster_name: String::new(),
-            cluster_id: 0,
-        };
+        let hello = Hello::of_client(String::new(), 0);
         let copied = words::frame(&door::decode(bytes.clone()).1).unwrap_or_default();
         self.tell(|| format!("an old copy arrives at {}: {copied}", End::Node(node)));
         let Some(life) = &mut self.nodes[node].life else {

@@ -318,6 +318,18 @@ pub fn check_cluster(theirs: &Hello, mine: &Hello) -> Result<(), ErrorCode> {
 }
 
 impl Hello {
+    /// What a client of this build says: of the cluster, by name (empty: any) and id (0: it has met no node).
+    pub fn of_client(cluster_name: String, cluster_id: u64) -> Hello {
+        Hello {
+            version_min: PROTOCOL_VERSION_MIN,
+            version_max: PROTOCOL_VERSION_MAX,
+            features: FEATURES,
+            kind: HelloKind::Client,
+            cluster_name,
+            cluster_id,
+        }
+    }
+
     /// Whether the cluster id that it names cannot change any more. A client names one only after a founded node did.
     fn is_settled(&self) -> bool {
         match &self.kind {
@@ -348,14 +360,7 @@ mod tests {
     use crate::wire::{Frame, frame};
 
     fn client(name: &str, id: u64) -> Hello {
-        Hello {
-            version_min: PROTOCOL_VERSION_MIN,
-            version_max: PROTOCOL_VERSION_MAX,
-            features: FEATURES,
-            kind: HelloKind::Client,
-            cluster_name: name.into(),
-            cluster_id: id,
-        }
+        Hello::of_client(name.into(), id)
     }
 
     fn node(name: &str, id: u64, founded: bool) -> Hello {

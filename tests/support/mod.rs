@@ -17,8 +17,7 @@ use synod::client::blocking::Client;
 use synod::cluster::local::{ClusterError, LocalCluster, Options};
 use synod::kv::SessionRef;
 use synod::wire::frame;
-use synod::wire::hello::{FEATURES, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN};
-use synod::wire::{Frame, Hello, HelloKind, Outcome, Request, RequestOp};
+use synod::wire::{Frame, Hello, Outcome, Request, RequestOp};
 
 /// Ports are drawn from here on, in blocks: nodes first, their debug ports 100 higher.
 const PORT_MIN: u16 = 10_000;
@@ -257,14 +256,7 @@ impl RawClient {
 
 /// What a client says first.
 pub fn hello() -> Hello {
-    Hello {
-        version_min: PROTOCOL_VERSION_MIN,
-        version_max: PROTOCOL_VERSION_MAX,
-        features: FEATURES,
-        kind: HelloKind::Client,
-        cluster_name: String::new(),
-        cluster_id: 0,
-    }
+    Hello::of_client(String::new(), 0)
 }
 
 /// Log lines of nodes, shown only if the test fails.
