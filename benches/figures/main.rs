@@ -5,10 +5,12 @@
 //!
 //! * `matrix`: mixes, clients, pipelines and sizes in a table. `plot`: throughput against latency, as SVG.
 //! * `targets`: the ratios that are aimed at, in pairs. `failover`: the leader killed, handed over; a follower killed.
-//! * `memory`: growth by a million keys. `limits`: the references alone.
+//! * `memory`: growth by a million keys. `scale`: by keys, connections, nodes and sizes. `limits`: the references alone.
+//! * `chart`: pictures.
 //!
 //! `make bench…` runs them. Not here: codec, log and state machine by themselves (micro.rs).
 
+mod chart;
 mod failover;
 mod figure;
 mod machine;
@@ -17,6 +19,7 @@ mod memory;
 mod net;
 mod plot;
 mod reference;
+mod scale;
 mod servers;
 mod subject;
 #[path = "../../tests/support/mod.rs"]
@@ -48,6 +51,8 @@ enum Command {
     Failover(failover::Args),
     /// Growth of resident memory by keys
     Memory(memory::Args),
+    /// Throughput, memory and start by keys, connections, nodes and sizes of values
+    Scale(scale::Args),
     /// What this machine allows: disk, echo, bare replication
     Limits(subject::Spans),
     /// One of the references' processes
@@ -66,6 +71,7 @@ fn main() {
         Command::Plot(args) => plot::run(&args),
         Command::Failover(args) => failover::run(&args),
         Command::Memory(args) => memory::run(&args),
+        Command::Scale(args) => scale::run(&args),
         Command::Limits(spans) => machine::limits(spans),
         Command::Serve { role, log, followers } => {
             let log = log.unwrap_or_default();

@@ -39,9 +39,9 @@ pub(crate) fn run(args: &Args) {
 fn measure(args: &Args) -> Vec<(u16, u64, u64, f64)> {
     let flags: Vec<String> = args.flags.split_whitespace().map(str::to_owned).collect();
     let mut subject = Subject::start(3, &flags);
-    fill(&mut subject, args, "a");
+    fill(&mut subject, args.keys, args.value_bytes, "a");
     let before = resident(&mut subject, args.rest);
-    fill(&mut subject, args, "b");
+    fill(&mut subject, args.keys, args.value_bytes, "b");
     let behind = resident(&mut subject, args.rest);
     let added = args.keys * (KEY_BYTES as u64 + args.value_bytes);
     let nodes = before.into_iter().zip(behind);
@@ -52,20 +52,21 @@ fn measure(args: &Args) -> Vec<(u16, u64, u64, f64)> {
     growth.collect()
 }
 
-/// Puts all keys of one letter in, each once.
-fn fill(subject: &mut Subject, args: &Args, letter: &str) {
-    let script = "param keys 1\nparam bytes 1\nparam each 1\nkeys k in-order $keys prefix LETTER\nvalues v unique $bytes\n\
+/// Puts so many keys of one prefix in, each once.
+pub(crate) fn fill(subject: &mut Subject, keys: u64, value_bytes: u64, prefix: &str) {
+    let script = "param keys 1\nparam bytes 1\nparam each 1\nkeys k in-order $keys prefix PREFIX\nvalues v unique $bytes\n\
                   clients 16 c pipeline 32\n  repeat $each\n    put $k $v\n  end\nend\n";
-    let each = args.keys.div_ceil(16 * 32);
+    let each = keys.div_ceil(16 * 32);
     let parameters = [
-        ("keys", args.keys.to_string()),
-        ("bytes", args.value_bytes.to_string()),
+        ("keys", keys.to_string()),
+        ("bytes", value_bytes.to_string()),
         ("each", each.to_string()),
     ];
-    subject.run(&script.replace("LETTER", letter), &parameters);
+    subject.run(&script.replace("PREFIX", prefix), &parameters);
 }
 
-fn resident(subject: &mut Subject, rest: u64) -> Vec<(u16, u64)> {
+/// Each node's resident memory after a rest of so many seconds.
+pub(crate) fn resident(subject: &mut Subject, rest: u64) -> Vec<(u16, u64)> {
     subject.cluster.rest(Duration::from_secs(rest));
     let ids = subject.cluster.ids();
     let of = |id: u16| {
