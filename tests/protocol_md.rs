@@ -642,6 +642,42 @@ fn every_body_and_record_of_the_document_is_what_its_caption_says() {
     }
 }
 
+/// What `synod inspect` shows of these bytes, a JSON object each.
+fn inspected(bytes: &[u8]) -> Vec<serde_json::Value> {
+    let inspect = std::process::Command::new(env!("CARGO_BIN_EXE_synod"))
+        .args(["--output", "json", "inspect", "--hex", &hex(bytes)])
+        .output()
+        .expect("synod runs");
+    let shown = String::from_utf8(inspect.stdout).expect("JSON is text");
+    assert!(
+        inspect.status.success(),
+        "{shown}{}",
+        String::from_utf8_lossy(&inspect.stderr)
+    );
+    let lines = shown
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a JSON object a line"));
+    lines.collect()
+}
+
+#[test]
+fn synod_inspect_reads_every_hex_example_of_the_document() {
+    for (name, example) in examples() {
+        let shown = inspected(&example.bytes);
+        let (first, last) = (&shown[1], &shown[shown.len() - 1]);
+        assert_eq!(last["verdict"], "clean", "{name}: {last}");
+        let expected = example.caption.split(' ').next().expect("a caption has words");
+        if name.starts_with("body-") {
+            assert_eq!(first["part"], "ENTRY", "{name}: {first}");
+        } else {
+            assert_eq!(first["part"], expected, "{name}: {first}");
+        }
+    }
+    let accepted = &inspected(&example(&examples(), "disk-unit").bytes)[3];
+    assert_eq!((&accepted["slot"], &accepted["ballot"]), (&9.into(), &"1.1".into()));
+    assert_eq!(accepted["entry"]["stamp_ms"], 61_000);
+}
+
 /// The identity of the document, before its node starts once more.
 fn identity() -> Identity {
     let earlier = Start {

@@ -4,6 +4,7 @@
 //!
 //! * [`data`]: `put`, `get`, `del`, `cas`. [`debug`]: a node's debug port. [`status`]: all nodes in a table. [`verify`]: whether all
 //!   nodes have one state.
+//! * [`inspect`]: what stands in a node's files.
 //! * [`load`]: `run` and `bench`; also a script under `synod cluster --run`, which may kill and start nodes.
 //! * [`sim`]: simulated clusters under faults. [`lesson`]: rules broken on purpose, and what comes of it.
 //! * Elsewhere: [`crate::cluster`] and [`crate::workload`] bring their own subcommands.
@@ -11,6 +12,7 @@
 pub mod data;
 pub mod debug;
 pub mod exit;
+pub mod inspect;
 pub mod lesson;
 pub mod load;
 mod load_cluster;
@@ -81,6 +83,7 @@ enum Command {
     Status,
     /// Compare the nodes' states by their digests: exit 0 if all are equal, 1 if not, naming the first slot that differs
     Verify,
+    Inspect(inspect::InspectArgs),
     Run(load::RunArgs),
     Bench(load::BenchArgs),
     Check(CheckArgs),
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Data(command) => end_on_interrupt().and_then(|()| data::run(&cli.global, command)),
         Command::Debug(args) => end_on_interrupt().and_then(|()| debug::run(&cli.global, args)),
         Command::Verify => end_on_interrupt().and_then(|()| verify::run(&cli.global)),
+        Command::Inspect(args) => end_on_interrupt().and_then(|()| inspect::run(&cli.global, args)),
         Command::Status => end_on_interrupt().and_then(|()| status::run(&cli.global)),
         Command::Check(args) => {
             end_on_interrupt().map(|()| crate::workload::check::run(args, cli.global.output == Output::Json))

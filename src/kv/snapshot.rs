@@ -10,8 +10,9 @@
 //! Not here: bytes (`wire::state`), files (`storage::snapshot`).
 
 use super::command::{Done, SessionRef, Versioned};
+use super::digest;
 use super::session::{Position, Sessions};
-use super::state::State;
+use super::state::{State, content_of};
 use super::store::Store;
 use crate::paxos::{LogTime, Slot};
 use crate::rules::Rules;
@@ -143,6 +144,19 @@ pub struct Loader {
     rules: Rules,
 }
 
+/// Proves items without keeping them: their order, their number and their digest.
+#[derive(Debug)]
+pub struct Checker {
+    summary: Summary,
+    sum: u64,
+    keys: u64,
+    sessions: u64,
+    bytes: u64,
+    /// The last session, how many of its replies are still to come, and the number of the last one.
+    open: Option<(u128, usize, Option<u64>)>,
+    last_key: Option<Box<[u8]>>,
+}
+
 impl Item {
     /// The same, as it is given.
     pub fn as_ref(&self) -> ItemRef<'_> {
@@ -266,6 +280,102 @@ impl Loader {
         match state.content() {
             found if found == stated => Ok(state),
             found => Err(LoadError::Content(Mismatch { stated, found })),
+        }
+    }
+}
+
+impl Checker {
+    /// For the state that `summary` speaks of.
+    pub fn new(summary: Summary) -> Checker {
+        Checker {
+            summary,
+            sum: 0,
+            keys: 0,
+            sessions: 0,
+            bytes: 0,
+            open: None,
+            last_key: None,
+        }
+    }
+
+    /// Looks at the next item.
+    ///
+    /// # Errors
+    /// [`LoadError::Order`]; the checker is of no use then.
+    pub fn add(&mut self, item: &Item) -> Result<(), LoadError> {
+        let is_in_place = match item {
+            Item::Session(head) => self.add_session(head),
+            Item::Reply { number, done } => self.add_reply(*number, done),
+            Item::Key { key, value } => self.add_key(key, value),
+        };
+        if is_in_place { Ok(()) } else { Err(LoadError::Order) }
+    }
+
+    fn add_session(&mut self, head: &SessionHead) -> bool {
+        let is_behind = self
+            .open
+            .is_none_or(|(last, left, _)| left == 0 && last < head.session.id);
+        self.open = Some((head.session.id, head.replies, None));
+        self.sessions += 1;
+        self.sum = self.sum.wrapping_add(digest::of_session(head));
+        is_behind && self.last_key.is_none()
+    }
+
+    fn add_reply(&mut self, number: u64, done: &Done) -> bool {
+        let Some((id, left, last)) = self.open.as_mut().filter(|(_, left, _)| *left > 0) else {
+            return false;
+        };
+        *left -= 1;
+        let is_behind = last.replace(number).is_none_or(|last| last < number);
+        self.sum = self.sum.wrapping_add(digest::of_reply(*id, number, done));
+        is_behind && self.last_key.is_none()
+    }
+
+    fn add_key(&mut self, key: &[u8], value: &Versioned) -> bool {
+        let is_behind = self.last_key.as_ref().is_none_or(|last| **last < *key);
+        let has_all_replies = self.open.is_none_or(|(_, left, _)| left == 0);
+        let is_sane = value.created <= value.version && value.version <= self.summary.revision;
+        self.last_key = Some(key.into());
+        self.keys += 1;
+        self.bytes += (key.len() + value.value.len()) as u64;
+        self.sum = self.sum.wrapping_add(digest::of_key(key, value));
+        is_behind && has_all_replies && is_sane
+    }
+
+    /// What a summary of these items says, behind the last of them: where the log stands as it was stated, all else as it
+    /// was counted.
+    pub fn found(&self) -> Summary {
+        let stated = self.summary;
+        Summary {
+            content: content_of(self.sum, stated.revision, stated.log_time),
+            keys: self.keys,
+            sessions: self.sessions,
+            bytes: self.bytes,
+            ..stated
+        }
+    }
+
+    /// Behind the last item: whether they are what the summary says.
+    ///
+    /// # Errors
+    /// [`LoadError::Count`], [`LoadError::Content`].
+    pub fn finish(&self) -> Result<(), LoadError> {
+        let (stated, found) = (self.summary, self.found());
+        let counts = [
+            ("keys", stated.keys, found.keys),
+            ("sessions", stated.sessions, found.sessions),
+            ("bytes", stated.bytes, found.bytes),
+        ];
+        for (what, stated, found) in counts {
+            if stated != found {
+                return Err(LoadError::Count { what, stated, found });
+            }
+        }
+        let (stated, found) = (stated.content, found.content);
+        if stated == found {
+            Ok(())
+        } else {
+            Err(LoadError::Content(Mismatch { stated, found }))
         }
     }
 }

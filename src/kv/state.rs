@@ -290,7 +290,7 @@ impl State {
 }
 
 /// The digest of the content whose parts add up to `sum`.
-fn content_of(sum: u64, revision: u64, log_time: LogTime) -> u64 {
+pub(super) fn content_of(sum: u64, revision: u64, log_time: LogTime) -> u64 {
     let mut digest = Digest::default();
     digest.word(sum);
     digest.word(revision);

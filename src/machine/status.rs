@@ -17,7 +17,7 @@ pub struct DamageFinding {
     pub file: String,
     /// Where in it, bytes from its beginning.
     pub offset: u64,
-    /// What kind of file it is: `snapshot` or `log`.
+    /// What is damaged, by the names of `storage::DamageKind`.
     pub kind: &'static str,
     /// What is wrong there.
     pub what: String,

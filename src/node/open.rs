@@ -55,7 +55,7 @@ pub fn open<F: Files>(
         machine.note_damage(DamageFinding {
             file: damage.file,
             offset: damage.offset,
-            kind: "snapshot",
+            kind: damage.kind.name(),
             what: damage.what,
         });
     }

@@ -26,7 +26,7 @@ pub const CLUSTER_NAME_BYTES_MAX: usize = 255;
 /// Bytes of a start.
 const START_BYTES: usize = 16;
 /// Longest file that is read.
-const FILE_BYTES_MAX: u64 = (STARTS_MAX * START_BYTES + 1024) as u64;
+pub(super) const FILE_BYTES_MAX: u64 = (STARTS_MAX * START_BYTES + 1024) as u64;
 
 /// What a data directory knows of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,12 @@ pub struct Identity {
     pub log_id: u64,
     /// Every start, the present one last, ascending by counter; the newest [`STARTS_MAX`].
     pub starts: Vec<Start>,
+}
+
+/// Why bytes are refused as an identity.
+pub(super) enum IdentityFault {
+    Newer(u32),
+    Bad(String),
 }
 
 impl Identity {
@@ -104,19 +110,26 @@ impl Identity {
         }
         let mut bytes = vec![0; length as usize];
         file.read_exact_at(&mut bytes, 0).map_err(failed)?;
-        match format_of(&bytes) {
-            // The rest of a newer file may look otherwise, its checksum included.
-            Ok(found) if found > DISK_FORMAT => Err(OpenError::NewerFormat {
+        match Identity::parse(&bytes) {
+            Ok((_, identity)) => Ok(Some(identity)),
+            Err(IdentityFault::Newer(found)) => Err(OpenError::NewerFormat {
                 file: path,
                 found,
                 supported: DISK_FORMAT,
             }),
-            Ok(_) => match decode(&bytes) {
-                Ok(identity) => Ok(Some(identity)),
-                Err(what) => Err(damage(what).into()),
-            },
-            Err(what) => Err(damage(what).into()),
+            Err(IdentityFault::Bad(what)) => Err(damage(what).into()),
         }
+    }
+
+    /// The identity that these bytes are, and their format.
+    pub(super) fn parse(bytes: &[u8]) -> Result<(u32, Identity), IdentityFault> {
+        let format = format_of(bytes).map_err(IdentityFault::Bad)?;
+        // The rest of a newer file may look otherwise, its checksum included.
+        if format > DISK_FORMAT {
+            return Err(IdentityFault::Newer(format));
+        }
+        let identity = decode(bytes).map_err(IdentityFault::Bad)?;
+        Ok((format, identity))
     }
 
     /// Writes the file in place of an older one; it is durable then.

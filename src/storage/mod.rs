@@ -16,11 +16,13 @@
 //! * [`identity`]: whose directory it is. [`mod@unit`]: what one turn appends. [`segment`]: the files of the log.
 //! * [`wal`]: the log in use, and how it is truncated. `recovery`: the log read back. `reader`, `index`: helpers of both.
 //! * [`snapshot`]: the state in a file. `shelf`: the snapshots of a directory. [`scrub`]: all of it read again, for rot.
+//! * [`inspect`]: any of these files, shown as it is, damaged or not.
 
 pub mod error;
 pub mod files;
 pub mod identity;
 mod index;
+pub mod inspect;
 mod reader;
 mod recovery;
 pub mod scrub;

@@ -91,43 +91,72 @@ pub(super) fn check_header<Fs: Files>(files: &Fs, segment: u32, log_id: u64) -> 
     Ok(stated)
 }
 
+/// What stands at the beginning of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// Format of the file.
+    pub format: u32,
+    /// Its number.
+    pub segment: u32,
+    /// Bytes of the file.
+    pub size: u32,
+    /// Which log it belongs to.
+    pub log_id: u64,
+}
+
 /// Why a segment's header is refused.
-enum HeaderFault {
+pub(super) enum HeaderFault {
     Newer(u32),
     Bad(String),
 }
 
-fn decode_header(bytes: &[u8], segment: u32, log_id: u64) -> Result<u32, HeaderFault> {
-    let words = |error| HeaderFault::Bad(format!("segment header: {error}"));
-    let mut from = Reader::copying(bytes);
-    let magic = from.slice(SEGMENT_MAGIC.len(), "magic").map_err(words)?;
-    if magic != SEGMENT_MAGIC {
-        return Err(HeaderFault::Bad("segment header without its magic".into()));
+impl SegmentHeader {
+    /// The header that these bytes are, whatever segment of whatever log it is.
+    pub(super) fn parse(bytes: &[u8]) -> Result<SegmentHeader, HeaderFault> {
+        let words = |error| HeaderFault::Bad(format!("segment header: {error}"));
+        let mut from = Reader::copying(bytes);
+        let magic = from.slice(SEGMENT_MAGIC.len(), "magic").map_err(words)?;
+        if magic != SEGMENT_MAGIC {
+            return Err(HeaderFault::Bad("segment header without its magic".into()));
+        }
+        let format = from.u32("format").map_err(words)?;
+        let segment = from.u32("segment").map_err(words)?;
+        from.u32("reserved").map_err(words)?;
+        let size = from.u32("size").map_err(words)?;
+        let log_id = from.u64("log id").map_err(words)?;
+        let stated = from.u32("crc").map_err(words)?;
+        let computed = crc32fast::hash(&bytes[..SEGMENT_HEADER_BYTES - 4]);
+        if stated != computed {
+            return Err(HeaderFault::Bad(format!(
+                "segment header has crc {computed:08x}, stated is {stated:08x}"
+            )));
+        }
+        // Only behind the checksum: a flipped bit is damage, not a newer format. A format that moves the checksum is
+        // told by IDENTITY, which is read first.
+        if format > DISK_FORMAT {
+            return Err(HeaderFault::Newer(format));
+        }
+        Ok(SegmentHeader {
+            format,
+            segment,
+            size,
+            log_id,
+        })
     }
-    let format = from.u32("format").map_err(words)?;
-    let found = from.u32("segment").map_err(words)?;
-    from.u32("reserved").map_err(words)?;
-    let size = from.u32("size").map_err(words)?;
-    let found_id = from.u64("log id").map_err(words)?;
-    let stated = from.u32("crc").map_err(words)?;
-    let computed = crc32fast::hash(&bytes[..SEGMENT_HEADER_BYTES - 4]);
-    if stated != computed {
+}
+
+fn decode_header(bytes: &[u8], segment: u32, log_id: u64) -> Result<u32, HeaderFault> {
+    let header = SegmentHeader::parse(bytes)?;
+    if header.segment != segment {
         return Err(HeaderFault::Bad(format!(
-            "segment header has crc {computed:08x}, stated is {stated:08x}"
+            "the header is that of segment {}",
+            header.segment
         )));
     }
-    // Only behind the checksum: a flipped bit is damage, not a newer format. A format that moves the checksum is told
-    // by IDENTITY, which is read first.
-    if format > DISK_FORMAT {
-        return Err(HeaderFault::Newer(format));
-    }
-    if found != segment {
-        return Err(HeaderFault::Bad(format!("the header is that of segment {found}")));
-    }
-    if found_id != log_id {
+    if header.log_id != log_id {
         return Err(HeaderFault::Bad("the segment belongs to another data directory".into()));
     }
-    Ok(size)
+    Ok(header.size)
 }
 
 /// A segment that is being made, in slices, so that no turn waits for all of it.

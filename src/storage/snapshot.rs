@@ -14,7 +14,7 @@
 
 mod load;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use load::Loading;
 
@@ -43,9 +43,9 @@ pub const BLOCK_HEAD_BYTES: usize = 24;
 /// Bytes of the trailer.
 pub const TRAILER_BYTES: usize = 28;
 /// First bytes of a block: "SNPB".
-const BLOCK_MAGIC: u32 = 0x534e_5042;
+pub(super) const BLOCK_MAGIC: u32 = 0x534e_5042;
 /// First bytes of the trailer: "SNPE".
-const TRAILER_MAGIC: u32 = 0x534e_5045;
+pub(super) const TRAILER_MAGIC: u32 = 0x534e_5045;
 /// Magic, format and length of the header.
 const HEADER_PREFIX_BYTES: usize = 16;
 /// Longest header, of this format and of later ones.
@@ -323,11 +323,11 @@ pub fn withdraw<Fs: Files>(files: &Fs, slot: Slot) -> Result<(), Failure> {
 
 /// What stands before the items of a block. Its own checksum keeps a flipped length from being believed.
 #[derive(Clone, Copy, Debug)]
-struct BlockHead {
-    number: u32,
-    length: u32,
-    items: u32,
-    crc: u32,
+pub(super) struct BlockHead {
+    pub(super) number: u32,
+    pub(super) length: u32,
+    pub(super) items: u32,
+    pub(super) crc: u32,
 }
 
 impl BlockHead {
@@ -346,6 +346,15 @@ impl BlockHead {
 
     /// The head of block `number`.
     fn decode(bytes: &[u8], number: u32) -> Result<BlockHead, String> {
+        let head = BlockHead::parse(bytes)?;
+        if head.number != number {
+            return Err(format!("block {} where block {number} should stand", head.number));
+        }
+        Ok(head)
+    }
+
+    /// The head that these bytes are, of whatever block.
+    pub(super) fn parse(bytes: &[u8]) -> Result<BlockHead, String> {
         let words = |error: DecodeError| error.to_string();
         let (content, crc) = bytes.split_at(BLOCK_HEAD_BYTES - 4);
         let (stated, computed) = (
@@ -363,13 +372,34 @@ impl BlockHead {
             items: from.u32("items").map_err(words)?,
             crc: from.u32("items crc").map_err(words)?,
         };
-        if head.number != number {
-            return Err(format!("block {} where block {number} should stand", head.number));
-        }
         if head.length == 0 || head.length as usize > BLOCK_BYTES_MAX {
             return Err(format!("block of {} bytes, at most {BLOCK_BYTES_MAX}", head.length));
         }
         Ok(head)
+    }
+}
+
+/// What stands behind the last block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trailer {
+    pub(super) blocks: u32,
+    pub(super) items: u64,
+    pub(super) content: u64,
+    /// Of the whole file before it.
+    pub(super) crc: u32,
+}
+
+impl Trailer {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Trailer, String> {
+        let words = |error: DecodeError| error.to_string();
+        let mut from = Reader::copying(bytes);
+        from.u32("magic").map_err(words)?;
+        Ok(Trailer {
+            blocks: from.u32("blocks").map_err(words)?,
+            items: from.u64("items").map_err(words)?,
+            content: from.u64("content").map_err(words)?,
+            crc: from.u32("crc").map_err(words)?,
+        })
     }
 }
 
@@ -541,13 +571,12 @@ impl<F: File> SnapshotReader<F> {
     }
 
     fn judge_trailer(&self, bytes: &[u8], computed: u32) -> Result<(), String> {
-        let words = |error: DecodeError| error.to_string();
-        let mut from = Reader::copying(bytes);
-        from.u32("magic").map_err(words)?;
-        let blocks = from.u32("blocks").map_err(words)?;
-        let items = from.u64("items").map_err(words)?;
-        let content = from.u64("content").map_err(words)?;
-        let stated = from.u32("crc").map_err(words)?;
+        let Trailer {
+            blocks,
+            items,
+            content,
+            crc: stated,
+        } = Trailer::parse(bytes)?;
         if stated != computed {
             return Err(format!(
                 "the file has crc {computed:08x}, its trailer says {stated:08x}"
@@ -592,7 +621,7 @@ fn damage_of(path: &str, offset: u64, kind: DamageKind, what: String) -> OpenErr
 }
 
 /// Magic, format and length of a header; the length.
-fn judge_prefix(bytes: &[u8], path: &str) -> Result<usize, OpenError> {
+pub(super) fn judge_prefix(bytes: &[u8], path: &str) -> Result<usize, OpenError> {
     let words =
         |error: DecodeError| damage_of(path, 0, DamageKind::SnapshotHeader, format!("snapshot header: {error}"));
     let mut from = Reader::copying(bytes);
@@ -635,7 +664,7 @@ fn crc_holds(header: &[u8]) -> bool {
         .is_some_and(|(content, stated)| u32::from_be_bytes(*stated) == crc32fast::hash(content))
 }
 
-fn check_header(bytes: &[u8]) -> Result<Header, String> {
+pub(super) fn check_header(bytes: &[u8]) -> Result<Header, String> {
     if !crc_holds(bytes) {
         return Err("snapshot header whose crc is wrong".into());
     }

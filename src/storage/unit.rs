@@ -134,6 +134,21 @@ impl UnitHeader {
     /// # Errors
     /// Says in words why these bytes are none.
     pub fn decode(bytes: &[u8], at: Position, log_id: u64) -> Result<UnitHeader, String> {
+        let header = UnitHeader::parse(bytes)?;
+        if header.at != at {
+            return Err(format!("unit header of another place: {}", header.at));
+        }
+        if header.log_id != log_id {
+            return Err("unit header of another log".into());
+        }
+        Ok(header)
+    }
+
+    /// The header that these bytes are, of whatever place and log.
+    ///
+    /// # Errors
+    /// Says in words why these bytes are none.
+    pub fn parse(bytes: &[u8]) -> Result<UnitHeader, String> {
         let truncated = |error| format!("{error}");
         if bytes.iter().all(|&byte| byte == 0) {
             return Err("zeros where a unit should begin".into());
@@ -152,7 +167,7 @@ impl UnitHeader {
         if stated != computed {
             return Err(format!("unit header has crc {computed:08x}, stated is {stated:08x}"));
         }
-        let header = UnitHeader {
+        Ok(UnitHeader {
             at: Position { segment, offset },
             length,
             records,
@@ -161,14 +176,7 @@ impl UnitHeader {
                 offset: synced_offset,
             },
             log_id: found_id,
-        };
-        if header.at != at {
-            return Err(format!("unit header of another place: {}", header.at));
-        }
-        if found_id != log_id {
-            return Err("unit header of another log".into());
-        }
-        Ok(header)
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use crate::rules::Rules;
 use bytes::Bytes;
 
 /// A state of so many keys with values of so many bytes, and one session.
-fn state(keys: u64, value_bytes: usize) -> State {
+pub(in crate::storage) fn state(keys: u64, value_bytes: usize) -> State {
     let mut state = State::new();
     let session = SessionRef { id: 7, opened: Slot(1) };
     let write = |number: u64, op| Command {
@@ -49,7 +49,7 @@ fn header(summary: Summary) -> Header {
 }
 
 /// Writes all of a snapshot of `state`.
-fn write(disk: &SimDisk, state: &mut State) -> Slot {
+pub(in crate::storage) fn write(disk: &SimDisk, state: &mut State) -> Slot {
     let header = header(state.begin_snapshot());
     let mut writer = SnapshotWriter::begin(disk, &header).unwrap();
     loop {
