@@ -11,6 +11,7 @@
 #   make bench-plot                     throughput against latency: target/figures/throughput-latency.svg
 #   make bench-failover [KILLS=100]     the leader killed, handed over, a follower killed, under 64 clients
 #   make bench-memory                   growth of a node by a million keys
+#   make bench-overload [OVERLOAD=60] [TIMES=2]   twice what a cluster can take, for a minute
 #   make bench-scale [TABLES="keys connections nodes sizes"] [KEYS=...]   tables and pictures of how figures change
 #   make bench-micro [WORDS=...]        codec, log, acceptor, state machine and checker by themselves
 #   make bench-limits                   what this machine allows: disk, echo, bare replication
@@ -37,7 +38,7 @@ FIGURES = $(CARGO) bench --quiet --locked --bench figures --
 WORDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run-cluster run-workload bench bench-full bench-targets bench-plot bench-failover bench-memory bench-scale bench-micro bench-limits torture test soak sim lessons lessons-page model fuzz lint scripts clean-data clean
+.PHONY: help build run-cluster run-workload bench bench-full bench-targets bench-plot bench-failover bench-memory bench-overload bench-scale bench-micro bench-limits torture test soak sim lessons lessons-page model fuzz lint scripts clean-data clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -69,6 +70,9 @@ bench-failover:
 
 bench-memory:
 	$(FIGURES) memory
+
+bench-overload:
+	JSON=target/figures/overload.json $(FIGURES) overload
 
 bench-scale:
 	JSON=target/figures/scale.json $(FIGURES) scale

@@ -6,7 +6,7 @@
 //! * `matrix`: mixes, clients, pipelines and sizes in a table. `plot`: throughput against latency, as SVG.
 //! * `targets`: the ratios that are aimed at, in pairs. `failover`: the leader killed, handed over; a follower killed.
 //! * `memory`: growth by a million keys. `scale`: by keys, connections, nodes and sizes. `limits`: the references alone.
-//! * `chart`: pictures.
+//! * `overload`: twice what a cluster can take. `chart`: pictures.
 //!
 //! `make bench…` runs them. Not here: codec, log and state machine by themselves (micro.rs).
 
@@ -17,6 +17,7 @@ mod machine;
 mod matrix;
 mod memory;
 mod net;
+mod overload;
 mod plot;
 mod reference;
 mod scale;
@@ -53,6 +54,8 @@ enum Command {
     Memory(memory::Args),
     /// Throughput, memory and start by keys, connections, nodes and sizes of values
     Scale(scale::Args),
+    /// Twice what a cluster can take, for a minute
+    Overload(overload::Args),
     /// What this machine allows: disk, echo, bare replication
     Limits(subject::Spans),
     /// One of the references' processes
@@ -72,6 +75,7 @@ fn main() {
         Command::Failover(args) => failover::run(&args),
         Command::Memory(args) => memory::run(&args),
         Command::Scale(args) => scale::run(&args),
+        Command::Overload(args) => overload::run(&args),
         Command::Limits(spans) => machine::limits(spans),
         Command::Serve { role, log, followers } => {
             let log = log.unwrap_or_default();

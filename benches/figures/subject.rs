@@ -9,7 +9,7 @@ use std::time::Duration;
 use synod::client::Options;
 use synod::paxos::NodeId;
 use synod::workload::presets::Preset;
-use synod::workload::runner::{self, Nodes, Settings};
+use synod::workload::runner::{self, Nodes, Report, Settings};
 use synod::workload::script;
 
 /// As a node has it by default; the tests' own is smaller.
@@ -102,30 +102,8 @@ impl Subject {
     /// # Panics
     /// As [`Subject::measure`].
     pub(crate) fn run(&mut self, text: &str, parameters: &[(&str, String)]) -> Figure {
-        let parameters: BTreeMap<String, String> = parameters
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), value.clone()))
-            .collect();
-        let program = script::parse(text.as_bytes(), &parameters).unwrap_or_else(|error| panic!("{error} in\n{text}"));
-        let options = Options::random().expect("the system gives random numbers");
-        let settings = Settings {
-            endpoints: self.cluster.addresses(),
-            seed: options.seed,
-            options,
-            history: None,
-            is_checked: false,
-            is_progress_shown: false,
-        };
-        let mut listening = Listening(&mut self.cluster);
-        let report = runner::run(program, &settings, Some(&mut listening), &self.interrupt).expect("the load runs");
-        assert!(!self.interrupt.load(Ordering::Relaxed), "interrupted");
+        let report = self.report(text, parameters, None);
         let (all, elapsed) = (report.summary.all(), report.summary.elapsed());
-        assert!(
-            report.stop.is_none() && all.done > 0,
-            "nothing was done: {:?}\n{}",
-            report.stop,
-            report.summary.text()
-        );
         let ops_per_s = all.ops_per_s(elapsed);
         let costs = report.costs.expect("something counted");
         Figure {
@@ -138,5 +116,37 @@ impl Subject {
             client_cpu: costs.generator.share() / ops_per_s * 1e6,
             client_share: costs.generator.share(),
         }
+    }
+
+    /// Runs a script; each operation may take `deadline`, or as long as clients wait by default.
+    ///
+    /// # Panics
+    /// As [`Subject::measure`].
+    pub(crate) fn report(&mut self, text: &str, parameters: &[(&str, String)], deadline: Option<Duration>) -> Report {
+        let parameters: BTreeMap<String, String> = parameters
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect();
+        let program = script::parse(text.as_bytes(), &parameters).unwrap_or_else(|error| panic!("{error} in\n{text}"));
+        let mut options = Options::random().expect("the system gives random numbers");
+        options.timeout = deadline.unwrap_or(options.timeout);
+        let settings = Settings {
+            endpoints: self.cluster.addresses(),
+            seed: options.seed,
+            options,
+            history: None,
+            is_checked: false,
+            is_progress_shown: false,
+        };
+        let mut listening = Listening(&mut self.cluster);
+        let report = runner::run(program, &settings, Some(&mut listening), &self.interrupt).expect("the load runs");
+        assert!(!self.interrupt.load(Ordering::Relaxed), "interrupted");
+        assert!(
+            report.stop.is_none() && report.summary.all().done > 0,
+            "nothing was done: {:?}\n{}",
+            report.stop,
+            report.summary.text()
+        );
+        report
     }
 }

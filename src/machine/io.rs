@@ -421,7 +421,7 @@ impl Settings {
             backoff_max: Duration::from_millis(1000),
             request_timeout: Duration::from_secs(5),
             window_slots: 256,
-            window_bytes: 16 << 20,
+            window_bytes: 4 << 20,
             batch_bytes: 1 << 20,
             queue_requests: 16_384,
             queue_bytes: 64 << 20,

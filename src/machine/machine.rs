@@ -11,7 +11,7 @@ use super::install::Install;
 use super::io::{Effect, Input, Note, Settings};
 use super::reads::{Read, Reads};
 use super::records;
-use super::requests::{self, Origin, Proposed, Queued, Relays, Waiter, WriteQueue, not_done};
+use super::requests::{self, Origin, Proposed, QUEUE_WAIT_MAX, Queued, Relays, Waiter, WriteQueue, busy_for, not_done};
 use super::shutdown::Shutdown;
 use super::snapshot::SnapshotView;
 use super::status::DamageFinding;
@@ -450,6 +450,10 @@ impl Machine {
                 if !self.replica.has_room_at_quorum(self.free_bytes, self.room_wanted(&op)) {
                     return self.answer(origin, not_done(Code::NoSpace), effects);
                 }
+                let wait = self.queue.wait(now);
+                if wait > QUEUE_WAIT_MAX {
+                    return self.answer(origin, busy_for(wait), effects);
+                }
                 let command = Command {
                     session: request.session,
                     number: request.number,
@@ -459,6 +463,7 @@ impl Machine {
                 self.queue.push(Queued {
                     origin,
                     command,
+                    since: now,
                     deadline,
                     bytes,
                 });

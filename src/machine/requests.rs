@@ -12,9 +12,15 @@ use crate::paxos::{Entry, NodeId, Start};
 use crate::time::Time;
 use crate::wire::{Code, Outcome, Request, RequestOp, Served};
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 /// No process relays more requests than this many bits count; starts of one directory fit the bits above.
 const RELAYS_OF_A_START_BITS: u32 = 40;
+
+/// A write that would wait longer than this to be proposed is refused instead: half of the time after which a client's
+/// first attempt is made again, elsewhere, while the first would still be served. So a node that is asked for more than it
+/// can do serves what it takes soon, and refuses the rest at once.
+pub(super) const QUEUE_WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// Who is to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +36,8 @@ pub(super) enum Origin {
 pub(super) struct Queued {
     pub(super) origin: Origin,
     pub(super) command: Command,
+    /// When it came.
+    pub(super) since: Time,
     pub(super) deadline: Time,
     pub(super) bytes: usize,
 }
@@ -93,6 +101,13 @@ impl WriteQueue {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// How long the first has been waiting: about as long as one that came now would.
+    pub(super) fn wait(&self, now: Time) -> Duration {
+        self.queue
+            .front()
+            .map_or(Duration::ZERO, |first| now.since(first.since))
     }
 
     pub(super) fn push(&mut self, queued: Queued) {
@@ -214,6 +229,15 @@ pub(super) fn not_done(code: Code) -> Outcome {
     Outcome::NotDone {
         code,
         retry_after_ms: retry_after_ms(code),
+        detail: String::new(),
+    }
+}
+
+/// Refuses a write because others have waited for `wait`: by then they may be through.
+pub(super) fn busy_for(wait: Duration) -> Outcome {
+    Outcome::NotDone {
+        code: Code::Busy,
+        retry_after_ms: u32::try_from(wait.min(QUEUE_WAIT_MAX).as_millis()).unwrap_or(u32::MAX),
         detail: String::new(),
     }
 }

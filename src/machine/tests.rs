@@ -6,6 +6,7 @@ use crate::paxos::{NodeId, Slot};
 use crate::time::Time;
 use crate::wire::{Code, Outcome, Reply, Request, RequestOp};
 use bytes::Bytes;
+use std::time::Duration;
 
 /// A cluster of one, whose disk the test holds in its hands.
 struct Alone {
@@ -17,9 +18,15 @@ struct Alone {
 
 impl Alone {
     fn leading() -> Alone {
+        Alone::leading_with(|_| {})
+    }
+
+    fn leading_with(change: impl FnOnce(&mut Settings)) -> Alone {
         let node = NodeId(1);
+        let mut settings = Settings::new(node, vec![node]);
+        change(&mut settings);
         let mut alone = Alone {
-            machine: Machine::new(Settings::new(node, vec![node])),
+            machine: Machine::new(settings),
             now: Time::from_millis(1),
             appended: 0,
             replies: Vec::new(),
@@ -56,6 +63,27 @@ impl Alone {
         self.step(Input::Synced { up_to });
     }
 
+    /// A write of one session, and the end of its turn.
+    fn ask(&mut self, number: u64, deadline_ms: u32) -> RequestId {
+        let request = Request {
+            deadline_ms,
+            session: SessionRef { id: 1, opened: Slot(1) },
+            number,
+            low: 1,
+            op: RequestOp::Write(Op::Del {
+                key: Bytes::from_static(b"k"),
+                want_previous: false,
+            }),
+        };
+        let id = RequestId {
+            connection: 7,
+            request: number,
+        };
+        self.step(Input::Client { id, request });
+        self.step(Input::Gathered);
+        id
+    }
+
     fn wait_for_deadline(&mut self) {
         self.now = self
             .now
@@ -68,24 +96,8 @@ impl Alone {
 #[test]
 fn a_proposed_write_whose_deadline_passes_is_unknown_and_answered_once() {
     let mut alone = Alone::leading();
-    let key = Bytes::from_static(b"k");
-    let request = Request {
-        deadline_ms: 100,
-        session: SessionRef { id: 1, opened: Slot(1) },
-        number: 1,
-        low: 1,
-        op: RequestOp::Write(Op::Del {
-            key,
-            want_previous: false,
-        }),
-    };
-    let id = RequestId {
-        connection: 7,
-        request: 1,
-    };
     let asked_at = alone.now;
-    alone.step(Input::Client { id, request });
-    alone.step(Input::Gathered);
+    let id = alone.ask(1, 100);
     // The disk hangs: the write is proposed, and nobody has accepted it.
     while alone.replies.is_empty() {
         alone.wait_for_deadline();
@@ -98,4 +110,32 @@ fn a_proposed_write_whose_deadline_passes_is_unknown_and_answered_once() {
     assert_eq!((*to, &reply.outcome), (id, &Outcome::Unknown { code }));
     alone.sync();
     assert_eq!(alone.replies.len(), 1, "applied by now; its client was told already");
+}
+
+#[test]
+fn while_writes_have_waited_for_long_further_ones_are_refused_with_a_time_to_wait() {
+    let mut alone = Alone::leading_with(|settings| settings.window_slots = 1);
+    // The disk hangs: the first is proposed, and keeps the second from it.
+    alone.ask(1, 5_000);
+    alone.ask(2, 5_000);
+    alone.now = alone.now + Duration::from_millis(500);
+    alone.ask(3, 5_000);
+    assert_eq!(alone.replies, [], "half a second is not yet too long");
+    alone.now = alone.now + Duration::from_millis(1);
+    let late = alone.ask(4, 5_000);
+    let [(to, reply)] = alone.replies.as_slice() else {
+        panic!("one is answered: {:?}", alone.replies)
+    };
+    let code = Code::Busy;
+    assert!(
+        matches!(reply.outcome, Outcome::NotDone { code: of, retry_after_ms: 500, .. } if of == code),
+        "{reply:?}"
+    );
+    assert_eq!(*to, late);
+    // It goes on: what waited is proposed, and the next is taken.
+    alone.sync();
+    alone.step(Input::Gathered);
+    let next = alone.ask(5, 5_000);
+    assert_eq!(alone.machine.status(alone.now).queued_writes, 0);
+    assert!(alone.replies.iter().all(|(to, _)| *to != next));
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 /// Bytes read from one connection in one turn; what is left is read in the next turn, which does not wait.
 pub const READ_BUDGET_BYTES: usize = 256 * 1024;
 /// Bytes read from all clients in one turn, about; who is left is read first in the next.
-pub const TURN_READ_BYTES: u64 = 16 << 20;
+pub const TURN_READ_BYTES: u64 = 4 << 20;
 /// Inputs of one turn after which no further client is read in it.
-pub const TURN_INPUTS_MAX: usize = 8192;
+pub const TURN_INPUTS_MAX: usize = 2048;
 /// One `read` asks for so much at most, unless a longer frame is known to come.
 pub const READ_CHUNK_BYTES: usize = 16 * 1024;
 /// Bytes written to one connection in one turn.
