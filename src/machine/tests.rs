@@ -136,6 +136,6 @@ fn while_writes_have_waited_for_long_further_ones_are_refused_with_a_time_to_wai
     alone.sync();
     alone.step(Input::Gathered);
     let next = alone.ask(5, 5_000);
-    assert_eq!(alone.machine.status(alone.now).queued_writes, 0);
+    assert_eq!(alone.machine.status(alone.now).queued_writes, 1);
     assert!(alone.replies.iter().all(|(to, _)| *to != next));
 }
