@@ -1,5 +1,7 @@
 //! Real processes, killed for real: few, short, and each a promise of the README.
 
+#[path = "cluster/backup.rs"]
+mod backup;
 mod support;
 
 use bytes::Bytes;

@@ -4,11 +4,12 @@
 //!
 //! * [`data`]: `put`, `get`, `del`, `cas`. [`debug`]: a node's debug port. [`status`]: all nodes in a table. [`verify`]: whether all
 //!   nodes have one state.
-//! * [`inspect`]: what stands in a node's files.
+//! * [`inspect`]: what stands in a node's files. [`backup`] and [`restore`]: a cluster's state in one file, and back.
 //! * [`load`]: `run` and `bench`; also a script under `synod cluster --run`, which may kill and start nodes.
 //! * [`sim`]: simulated clusters under faults. [`lesson`]: rules broken on purpose, and what comes of it.
 //! * Elsewhere: [`crate::cluster`] and [`crate::workload`] bring their own subcommands.
 
+pub mod backup;
 pub mod data;
 pub mod debug;
 pub mod exit;
@@ -16,6 +17,7 @@ pub mod inspect;
 pub mod lesson;
 pub mod load;
 mod load_cluster;
+pub mod restore;
 pub mod sim;
 pub mod status;
 pub mod verify;
@@ -84,6 +86,8 @@ enum Command {
     /// Compare the nodes' states by their digests: exit 0 if all are equal, 1 if not, naming the first slot that differs
     Verify,
     Inspect(inspect::InspectArgs),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
     Run(load::RunArgs),
     Bench(load::BenchArgs),
     Check(CheckArgs),
@@ -100,6 +104,8 @@ pub fn main() -> ExitCode {
         Command::Debug(args) => end_on_interrupt().and_then(|()| debug::run(&cli.global, args)),
         Command::Verify => end_on_interrupt().and_then(|()| verify::run(&cli.global)),
         Command::Inspect(args) => end_on_interrupt().and_then(|()| inspect::run(&cli.global, args)),
+        Command::Backup(args) => end_on_interrupt().and_then(|()| backup::run(&cli.global, args)),
+        Command::Restore(args) => end_on_interrupt().and_then(|()| restore::run(&cli.global, args)),
         Command::Status => end_on_interrupt().and_then(|()| status::run(&cli.global)),
         Command::Check(args) => {
             end_on_interrupt().map(|()| crate::workload::check::run(args, cli.global.output == Output::Json))

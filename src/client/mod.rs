@@ -10,7 +10,7 @@
 //! * [`machine`]: the machine. `operation`: one operation and the join of its attempts. [`outcome`]: how it ends.
 //! * `session`: numbers of writes and the lowest outstanding. `links`: endpoints, dialling, leader hints.
 //! * [`pool`]: the mio loop, `connection` its sockets. [`blocking`]: the client for programs.
-//! * [`probe`]: who answers at an address, and its status.
+//! * [`probe`]: who answers at an address, and its status. [`source`]: snapshots, piece by piece, for a backup.
 //! * [`backoff`]: full jitter and the retry budget. [`options`]: every timeout of the client, in one table.
 
 mod alarm;
@@ -25,6 +25,7 @@ pub mod outcome;
 pub mod pool;
 pub mod probe;
 mod session;
+pub mod source;
 
 pub use machine::{ClientMachine, Effect, Input};
 pub use options::Options;

@@ -4,10 +4,9 @@ use super::machine::ClientMachine;
 use super::options::Options;
 use super::outcome::End;
 use super::pool::Pool;
-use crate::wire::frame::{self, HELLO_BYTES_MAX};
+use super::source::Source;
 use crate::wire::hello::NodeHello;
-use crate::wire::{Frame, Hello, HelloKind, RequestOp, Served};
-use bytes::BytesMut;
+use crate::wire::{RequestOp, Served};
 use serde_json::Value;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -59,29 +58,7 @@ fn status(end: End) -> Result<Value, String> {
 /// # Errors
 /// Nobody answers there (the error of the socket), or not as a node does (`InvalidData`).
 pub fn hello(address: &str, timeout: Duration) -> io::Result<NodeHello> {
-    let mut stream = dial(address, timeout)?;
-    let hello = Hello::of_client(String::new(), 0);
-    let mut out = Vec::new();
-    frame::encode(&Frame::Hello(hello), 0, &mut out);
-    stream.write_all(&out)?;
-    let (mut inbox, mut scratch) = (BytesMut::new(), [0; HELLO_BYTES_MAX]);
-    loop {
-        let whole = frame::next_frame(&mut inbox, HELLO_BYTES_MAX).map_err(|error| garbled(&error.to_string()))?;
-        if let Some((header, body)) = whole {
-            return match frame::decode(header, body).map_err(|error| garbled(&error.to_string()))? {
-                Frame::Hello(Hello {
-                    kind: HelloKind::Node(node),
-                    ..
-                }) => Ok(node),
-                Frame::Error { code, detail } => Err(garbled(&format!("it said {code}: {detail}"))),
-                frame => Err(garbled(&format!("it said {}", frame.name()))),
-            };
-        }
-        match stream.read(&mut scratch)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            count => inbox.extend_from_slice(&scratch[..count]),
-        }
-    }
+    Ok(Source::connect(address, timeout)?.into_node())
 }
 
 /// Asks a debug port one line; the whole reply. Each step of the way may take `timeout`.
@@ -115,11 +92,4 @@ pub fn dial(address: &str, timeout: Duration) -> io::Result<TcpStream> {
         }
     }
     Err(last)
-}
-
-fn garbled(why: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("not a node of this protocol: {why}"),
-    )
 }

@@ -110,6 +110,13 @@ impl Founding {
         }
     }
 
+    /// Once the log was read back: where the log of this directory begins. That is `restored`, what a backup left there,
+    /// unless the roster that it holds says it.
+    pub(super) fn begin_behind(&mut self, restored: Option<Base>) {
+        let own = self.roster.iter().find(|entry| entry.node == self.identity.node);
+        self.identity.base = own.map(|own| own.base).or(restored).unwrap_or(self.identity.base);
+    }
+
     /// All that must stand anew in the log before the records that brought it are taken away.
     /// `has_recovered`: so is the record that the present life has recovered.
     pub(super) fn carried(&self, has_recovered: bool) -> Records {
@@ -345,7 +352,12 @@ impl Founding {
             return refuse(words);
         }
         if peer.base != self.identity.base {
-            return refuse("its log begins elsewhere (restored from another backup?)".into());
+            let (theirs, own) = (peer.base, self.identity.base);
+            return refuse(format!(
+                "n{}'s log begins behind slot {} (digest {:016x}), this node's behind slot {} (digest {:016x}): restored from \
+                 different backups; restore all nodes from one",
+                peer.node.0, theirs.slot, theirs.digest, own.slot, own.digest
+            ));
         }
         let with_it = self.roster_with(peer.node, peer.incarnation, peer.base);
         if with_it.is_some_and(|roster| {

@@ -148,6 +148,18 @@ pub enum Input {
         /// In words.
         reason: String,
     },
+    /// A client asks for a piece of a snapshot, for a backup: of that behind `slot` or, if there is none, for the offer of a
+    /// later one. The loop keeps this to itself.
+    BackupAsk {
+        /// On which connection.
+        connection: u64,
+        /// Of which snapshot.
+        slot: Slot,
+        /// Where the piece begins.
+        offset: u64,
+        /// Its bytes.
+        length: u32,
+    },
     /// A snapshot is wanted. The loop keeps this to itself, and takes one between its turns.
     TakeSnapshot,
     /// A clean end is wanted: hand leadership over, finish what is in flight, take nothing new.
@@ -222,6 +234,13 @@ pub enum Effect {
     SendTransfer {
         /// To whom.
         to: NodeId,
+        /// What.
+        transfer: Transfer,
+    },
+    /// Send an answer to [`Input::BackupAsk`], or drop it if the connection is gone.
+    HandTransfer {
+        /// On which connection.
+        connection: u64,
         /// What.
         transfer: Transfer,
     },

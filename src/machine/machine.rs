@@ -238,7 +238,7 @@ impl Machine {
                 bytes,
             } => self.on_chunk_read(to, (slot, offset), bytes, effects),
             Input::InstallFailed { damaged, reason } => self.on_install_failed(now, damaged, &reason, effects),
-            Input::TakeSnapshot => {}
+            Input::TakeSnapshot | Input::BackupAsk { .. } => {}
             Input::Shutdown => {
                 self.shutdown.get_or_insert_with(|| Shutdown::begin(now));
             }

@@ -18,6 +18,7 @@ use crate::paxos::{Health, Slot};
 use crate::rules::Rules;
 use crate::time::Time;
 use crate::wire::Record;
+use crate::wire::hello::Base;
 use std::time::Duration;
 
 /// A peer that was not heard for so long is not waited for.
@@ -54,6 +55,16 @@ impl Machine {
         self.replica.skip_to(state.applied(), state.log_time());
         self.replica.note_digest(state.applied(), state.digest());
         self.state = state;
+    }
+
+    /// Once the log was read back: a snapshot of no cluster, which a backup was restored from, is where this node's log
+    /// begins (`rules.md` 1).
+    pub fn begin_behind(&mut self, restored: Option<Summary>) {
+        let base = restored.map(|summary| Base {
+            slot: summary.slot,
+            digest: summary.digest,
+        });
+        self.founding.begin_behind(base);
     }
 
     /// Behind which slot the snapshot ended that it started from; 0 if none.

@@ -8,7 +8,7 @@ use crate::machine::{Input, Machine, RequestId};
 use crate::paxos::NodeId;
 use crate::time::Time;
 use crate::wire::message::ErrorCode;
-use crate::wire::{Frame, Record, Reply};
+use crate::wire::{Frame, Record, Reply, Transfer};
 use std::io;
 use std::time::Duration;
 
@@ -30,6 +30,9 @@ pub trait Door {
 
     /// Queues the answer to a client's request; it is lost if its connection is gone.
     fn reply(&mut self, id: RequestId, reply: Reply);
+
+    /// Queues a piece of a snapshot, or the offer of one, for a client; it is lost if its connection is gone.
+    fn hand(&mut self, connection: u64, transfer: Transfer);
 
     /// Closes the links with a peer, and says why on those that it dialled.
     fn refuse(&mut self, peer: NodeId, code: ErrorCode, detail: &str);

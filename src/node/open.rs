@@ -4,6 +4,7 @@
 
 use super::turn::Turn;
 use crate::machine::{DamageFinding, Machine, Settings};
+use crate::storage::snapshot::{Header, snapshot_name};
 use crate::storage::{Files, Identity, OpenError, Options, Storage};
 use crate::wire::Record;
 use std::fmt;
@@ -51,6 +52,7 @@ pub fn open<F: Files>(
     recovered.map_err(Unusable::Directory)?;
     applied.map_err(Unusable::CannotApply)?;
     storage.check_reach(&restart).map_err(Unusable::Directory)?;
+    note_base(&mut machine, &storage, restart.header.as_ref()).map_err(Unusable::Directory)?;
     for (_, damage) in restart.damaged.drain(..) {
         machine.note_damage(DamageFinding {
             file: damage.file,
@@ -63,6 +65,24 @@ pub fn open<F: Files>(
     let turn = Turn::new(machine, storage, newest, proposal_bytes, options.snapshot_bytes);
     let turn = turn.map_err(|error| Unusable::Directory(error.into()))?;
     Ok((turn, identity))
+}
+
+/// What `synod restore` has put into a directory is the base of its node's log. A snapshot of a founded cluster is none: a
+/// directory that holds it holds the cluster's roster, too, or is what is left of one.
+fn note_base<F: Files>(machine: &mut Machine, storage: &Storage<F>, newest: Option<&Header>) -> Result<(), OpenError> {
+    let stray = newest.filter(|header| header.cluster_id != 0 && machine.cluster_id() == 0);
+    if let Some(Header {
+        cluster_id, summary, ..
+    }) = stray
+    {
+        return Err(OpenError::StrayedSnapshot {
+            file: storage.files().path(&snapshot_name(summary.slot)),
+            cluster_id: *cluster_id,
+        });
+    }
+    let restored = newest.filter(|header| header.cluster_id == 0);
+    machine.begin_behind(restored.map(|header| header.summary));
+    Ok(())
 }
 
 impl fmt::Display for Unusable {

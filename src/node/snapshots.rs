@@ -32,6 +32,7 @@ use crate::storage::unit::Position;
 use crate::storage::{Failure, File, Files, Storage, StorageError};
 use crate::time::Time;
 use std::collections::VecDeque;
+pub(super) use transfer::Asker;
 use transfer::{Fetch, Wanted};
 
 /// A snapshot is at most so much larger than what it is expected to be from the data alone, for each key and session.
@@ -163,7 +164,7 @@ impl<Fs: Files> Snapshots<Fs> {
     /// [`Fatal`]: the loop must end.
     pub(super) fn step(&mut self, mut hands: Hands<'_, Fs>) -> Result<(), Fatal> {
         let hands = &mut hands;
-        self.read_for_peers(hands)?;
+        self.read_what_is_wanted(hands)?;
         self.go_on_installing(hands)?;
         self.free();
         if let Some(taking) = self.taking.take() {

@@ -15,7 +15,7 @@
 use super::door::Door;
 use super::limits::FREE_SPACE_EVERY;
 use super::ring::What;
-use super::snapshots::{Hands, Snapshots};
+use super::snapshots::{Asker, Hands, Snapshots};
 use crate::kv::snapshot::Summary;
 use crate::machine::{Effect, Input, Machine};
 use crate::paxos::{Message, NodeId, Slot};
@@ -212,6 +212,12 @@ impl<F: Files> Turn<F> {
             match input {
                 Input::AcceptorDown | Input::AcceptorUp => self.held.push_back(input),
                 Input::TakeSnapshot => self.snapshots.ask(),
+                Input::BackupAsk {
+                    connection,
+                    slot,
+                    offset,
+                    length,
+                } => self.snapshots.serve(Asker::Client(connection), slot, offset, length),
                 _ => self.machine.step(now, input, &mut self.effects),
             }
         }
@@ -379,12 +385,13 @@ impl<F: Files> Turn<F> {
                     self.reads.push(Read::Reread { restart });
                 }
                 Effect::SendTransfer { to, transfer } => door.send(to, 0, Frame::Transfer(transfer)),
+                Effect::HandTransfer { connection, transfer } => door.hand(connection, transfer),
                 Effect::ReadChunk {
                     to,
                     slot,
                     offset,
                     length,
-                } => self.snapshots.serve(to, slot, offset, length),
+                } => self.snapshots.serve(Asker::Peer(to), slot, offset, length),
                 Effect::BeginInstall { .. }
                 | Effect::KeepChunk { .. }
                 | Effect::LoadInstall { .. }

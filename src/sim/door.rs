@@ -20,7 +20,7 @@ use crate::storage::sim::SimDisk;
 use crate::time::Time;
 use crate::wire::frame::{self, FRAME_BYTES_MAX};
 use crate::wire::message::ErrorCode;
-use crate::wire::{Frame, Hello, HelloKind, Record, Reply, Request};
+use crate::wire::{Frame, Hello, HelloKind, Record, Reply, Request, Transfer};
 use bytes::{Bytes, BytesMut};
 use fastrand::Rng;
 use std::cell::{Cell, RefCell};
@@ -493,6 +493,8 @@ impl Door for SimDoor {
             self.say(id.connection, id.request, &Frame::Reply(reply));
         }
     }
+
+    fn hand(&mut self, _: u64, _: Transfer) {} // no simulated client asks for a backup
 
     fn refuse(&mut self, peer: NodeId, code: ErrorCode, detail: &str) {
         let Some(state) = self.peers.get(&peer) else { return };

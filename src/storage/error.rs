@@ -114,6 +114,13 @@ pub enum OpenError {
         /// What is wrong with newer ones.
         damaged: Vec<Damage>,
     },
+    /// A snapshot of a founded cluster in a directory that knows of none.
+    StrayedSnapshot {
+        /// Which file.
+        file: String,
+        /// Whose state it is.
+        cluster_id: u64,
+    },
     /// Bytes are damaged elsewhere than in the unit that was written last.
     Damage(Damage),
     /// A file that must be there is not.
@@ -262,6 +269,12 @@ impl fmt::Display for OpenError {
                 damaged.iter().try_for_each(|damage| write!(f, "; {damage}"))?;
                 write!(f, "; {NEXT_STEP}")
             }
+            OpenError::StrayedSnapshot { file, cluster_id } => write!(
+                f,
+                "{file} is a snapshot of cluster {cluster_id:016x}, and nothing else in its directory is of that cluster: to \
+                 begin a new cluster with it, make directories by `synod restore`; a node that lost the rest of its \
+                 directory starts with an empty one (docs/operations.md, \"Losing a disk\")"
+            ),
             OpenError::Damage(damage) => write!(f, "{damage}; {NEXT_STEP}"),
             OpenError::Missing { file, reason } => write!(f, "{file} is missing: {reason}; {NEXT_STEP}"),
         }

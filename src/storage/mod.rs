@@ -16,8 +16,10 @@
 //! * [`identity`]: whose directory it is. [`mod@unit`]: what one turn appends. [`segment`]: the files of the log.
 //! * [`wal`]: the log in use, and how it is truncated. `recovery`: the log read back. `reader`, `index`: helpers of both.
 //! * [`snapshot`]: the state in a file. `shelf`: the snapshots of a directory. [`scrub`]: all of it read again, for rot.
+//! * [`backup`]: snapshots outside of a directory, and the beginning of a new cluster.
 //! * [`inspect`]: any of these files, shown as it is, damaged or not.
 
+pub mod backup;
 pub mod error;
 pub mod files;
 pub mod identity;

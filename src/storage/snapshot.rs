@@ -453,8 +453,20 @@ impl<F: File> SnapshotReader<F> {
     /// [`OpenError::Damage`], [`OpenError::NewerFormat`], [`OpenError::Failed`].
     pub fn open<Fs: Files<File = F>>(files: &Fs, name: &str) -> Result<SnapshotReader<F>, OpenError> {
         let path = files.path(name);
+        let file = files.open(name);
+        SnapshotReader::over(
+            file.map_err(|source| Failure::new("read", path.clone(), source))?,
+            &path,
+        )
+    }
+
+    /// Over a file that is open, wherever it stands; errors call it `path`.
+    ///
+    /// # Errors
+    /// As [`SnapshotReader::open`].
+    pub fn over(file: F, path: &str) -> Result<SnapshotReader<F>, OpenError> {
+        let path = path.to_owned();
         let failed = |source| Failure::new("read", path.clone(), source);
-        let file = files.open(name).map_err(failed)?;
         let length = file.length().map_err(failed)?;
         let damage = |what: String| damage_of(&path, 0, DamageKind::SnapshotHeader, what);
         let mut bytes = vec![0; HEADER_BYTES_MAX.min(length as usize)];

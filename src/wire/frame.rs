@@ -236,7 +236,12 @@ impl FrameType {
     pub fn allowed_from_client(self) -> bool {
         matches!(
             self,
-            FrameType::Hello | FrameType::Ping | FrameType::Pong | FrameType::Error | FrameType::Request
+            FrameType::Hello
+                | FrameType::Ping
+                | FrameType::Pong
+                | FrameType::Error
+                | FrameType::Request
+                | FrameType::SnapshotAsk
         )
     }
 

@@ -7,7 +7,7 @@
 //!
 //! Not here: what is asked when (`machine::install`), what stands in the file ([`crate::storage::snapshot`]).
 
-use super::bytes::{DecodeError, Field, Reader, Writer};
+use super::bytes::{COUNT_MAX, DecodeError, Field, Reader, Writer};
 use super::frame::FrameType;
 use crate::paxos::Slot;
 use bytes::Bytes;
@@ -15,6 +15,9 @@ use std::fmt;
 
 /// A file is asked for in pieces of this size; the last one is shorter.
 pub const CHUNK_BYTES: usize = 256 << 10;
+
+/// Where no file has a byte: who asks for a piece from here on is offered the snapshot, or a later one.
+pub const OFFSET_OF_NO_BYTE: u64 = COUNT_MAX;
 
 /// A message about a snapshot's file. All of them leave before the sync: they claim nothing about the sender's log.
 #[derive(Clone, Debug, PartialEq, Eq)]

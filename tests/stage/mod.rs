@@ -344,6 +344,7 @@ impl Stage {
                 | Effect::KeepChunk { .. }
                 | Effect::LoadInstall { .. }
                 | Effect::DropInstall => self.carry_out_transfer(id, effect, first_line),
+                Effect::HandTransfer { .. } => unreachable!("no client of the stage makes a backup"),
                 Effect::Refuse { peer, .. } => self.close_links(id, peer),
                 Effect::Note(note) => self.say(format!("{id} {note}")),
                 Effect::Halt { reason } => self.say(format!("{id} halts: {reason}")),

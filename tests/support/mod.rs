@@ -57,7 +57,15 @@ pub fn start_cluster(nodes: u16, flags: &[&str]) -> TestCluster {
 
 /// Starts them and does not wait.
 pub fn launch(nodes: u16, flags: &[&str]) -> TestCluster {
-    let directory = tempfile::tempdir().expect("the system has room for a directory");
+    launch_in(
+        tempfile::tempdir().expect("the system has room for a directory"),
+        nodes,
+        flags,
+    )
+}
+
+/// Starts them on the data directories that `directory` holds, and does not wait.
+pub fn launch_in(directory: tempfile::TempDir, nodes: u16, flags: &[&str]) -> TestCluster {
     for _ in 0..TRIES {
         match LocalCluster::start(options(directory.path(), nodes, flags)) {
             Ok(nodes) => {

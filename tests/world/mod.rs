@@ -451,6 +451,7 @@ impl World {
                 Effect::Reread { restart } => self.reread(id, restart),
                 Effect::SendTransfer { .. }
                 | Effect::ReadChunk { .. }
+                | Effect::HandTransfer { .. }
                 | Effect::BeginInstall { .. }
                 | Effect::KeepChunk { .. }
                 | Effect::LoadInstall { .. }

@@ -10,7 +10,7 @@ use crate::paxos::NodeId;
 use crate::time::Time;
 use crate::wire::frame::{self, FRAME_BYTES_MAX, FrameType, HELLO_BYTES_MAX, Header};
 use crate::wire::message::ErrorCode;
-use crate::wire::{Frame, Outcome, Reply, Request, RequestOp, Served};
+use crate::wire::{Frame, Outcome, Reply, Request, RequestOp, Served, Transfer};
 use bytes::Bytes;
 
 impl Server {
@@ -169,6 +169,14 @@ impl Server {
             Frame::Error { code, detail } => self.on_error_frame(number, code, &detail, now),
             Frame::Hello(hello) => self.on_hello(number, hello, machine, now),
             Frame::Request(request) => self.on_request(number, header.request_id, request, machine, now),
+            Frame::Transfer(Transfer::Ask { slot, offset, length }) if self.is_client(number) => {
+                self.inputs.push(Input::BackupAsk {
+                    connection: number,
+                    slot,
+                    offset,
+                    length,
+                });
+            }
             Frame::Paxos(_)
             | Frame::Roster { .. }
             | Frame::Transfer(_)
@@ -179,6 +187,11 @@ impl Server {
             // No role may send it: refused above.
             Frame::Reply(_) => {}
         }
+    }
+
+    fn is_client(&self, number: u64) -> bool {
+        let role = self.links.get(&number).map(|link| &link.role);
+        matches!(role, Some(Role::Client { .. }))
     }
 
     fn on_error_frame(&mut self, number: u64, code: ErrorCode, detail: &str, now: Time) {
@@ -258,7 +271,7 @@ fn may_send(role: &Role, frame: FrameType) -> bool {
     let always = matches!(frame, FrameType::Ping | FrameType::Pong | FrameType::Error);
     match role {
         Role::Fresh => frame == FrameType::Hello,
-        Role::Client { .. } => always || frame == FrameType::Request,
+        Role::Client { .. } => always || matches!(frame, FrameType::Request | FrameType::SnapshotAsk),
         // The dialler sends; the HELLO was first.
         Role::From(_) => frame.allowed_from_node() && frame != FrameType::Hello,
         Role::Greeting(_) => matches!(frame, FrameType::Hello | FrameType::Error),
@@ -302,13 +315,19 @@ mod tests {
             ),
             (
                 &client,
-                &[FrameType::Request, FrameType::Ping, FrameType::Error],
+                &[
+                    FrameType::Request,
+                    FrameType::SnapshotAsk,
+                    FrameType::Ping,
+                    FrameType::Error,
+                ],
                 &[
                     FrameType::Hello,
                     FrameType::Accept,
                     FrameType::Forward,
                     FrameType::Reply,
                     FrameType::Roster,
+                    FrameType::SnapshotChunk,
                 ],
             ),
             (

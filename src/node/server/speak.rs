@@ -86,6 +86,10 @@ impl Door for Server {
         self.answer(id, reply, now);
     }
 
+    fn hand(&mut self, connection: u64, transfer: Transfer) {
+        self.push_frame(connection, 0, &Frame::Transfer(transfer));
+    }
+
     fn refuse(&mut self, peer: NodeId, code: ErrorCode, detail: &str) {
         let now = self.time();
         let Some(state) = self.peers.get(&peer) else { return };

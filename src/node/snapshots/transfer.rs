@@ -1,4 +1,4 @@
-//! Files of snapshots on their way between nodes: pieces read for peers that are behind, and a file put together of the
+//! Files of snapshots on their way: pieces read for peers that are behind and for clients that make a backup, and a file put together of the
 //! pieces that this node fetches, then proven, loaded and taken for its own.
 //!
 //! A file that is fetched has its temporary name until all of it is synced, proven and loaded: so what a start finds
@@ -6,7 +6,7 @@
 
 use super::{Hands, Snapshots, failed};
 use crate::kv::State;
-use crate::machine::{Input, Kept};
+use crate::machine::{Effect, Input, Kept};
 use crate::node::limits::{
     CHUNKS_WAITING_MAX, SERVE_TURN_BYTES, SNAPSHOT_FREE_ITEMS, SNAPSHOT_LOAD_BLOCKS, SNAPSHOT_SYNC_BYTES,
 };
@@ -14,13 +14,22 @@ use crate::node::turn::Fatal;
 use crate::paxos::{NodeId, Slot};
 use crate::storage::snapshot::{self, BLOCK_BYTES_MAX, Loading, snapshot_name, temporary_name};
 use crate::storage::{Failure, File, Files, OpenError};
+use crate::wire::Transfer;
 use bytes::Bytes;
 use std::io::IoSlice;
 
-/// A piece that a peer asked for.
+/// Who asks for pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::node) enum Asker {
+    Peer(NodeId),
+    /// A client, by its connection, that makes a backup.
+    Client(u64),
+}
+
+/// A piece that was asked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted {
-    to: NodeId,
+    to: Asker,
     slot: Slot,
     offset: u64,
     length: u32,
@@ -46,8 +55,8 @@ enum Stage<F> {
 }
 
 impl<Fs: Files> Snapshots<Fs> {
-    /// A peer wants a piece; it is read soon. Above the bound it is thrown away, and asked for again.
-    pub(in crate::node) fn serve(&mut self, to: NodeId, slot: Slot, offset: u64, length: u32) {
+    /// Somebody wants a piece; it is read soon. Above the bound it is thrown away, and asked for again.
+    pub(in crate::node) fn serve(&mut self, to: Asker, slot: Slot, offset: u64, length: u32) {
         let waiting = self.wanted.iter().filter(|wanted| wanted.to == to).count();
         if waiting < CHUNKS_WAITING_MAX {
             self.wanted.push_back(Wanted {
@@ -59,8 +68,8 @@ impl<Fs: Files> Snapshots<Fs> {
         }
     }
 
-    /// Reads what peers want, a bounded part a turn.
-    pub(super) fn read_for_peers(&mut self, hands: &mut Hands<'_, Fs>) -> Result<(), Fatal> {
+    /// Reads what is wanted, a bounded part a turn.
+    pub(super) fn read_what_is_wanted(&mut self, hands: &mut Hands<'_, Fs>) -> Result<(), Fatal> {
         let mut bytes = 0;
         while bytes < SERVE_TURN_BYTES
             && let Some(wanted) = self.wanted.pop_front()
@@ -72,14 +81,43 @@ impl<Fs: Files> Snapshots<Fs> {
             } else {
                 None
             };
-            hands.inputs.push(Input::ChunkRead {
-                to: wanted.to,
-                slot: wanted.slot,
-                offset: wanted.offset,
-                bytes: read,
-            });
+            match wanted.to {
+                Asker::Peer(to) => hands.inputs.push(Input::ChunkRead {
+                    to,
+                    slot: wanted.slot,
+                    offset: wanted.offset,
+                    bytes: read,
+                }),
+                Asker::Client(connection) => self.hand_to_client(connection, wanted, read, hands),
+            }
         }
         Ok(())
+    }
+
+    /// A client gets its piece or, if that snapshot is not kept, the offer of one that reaches as far. If there is none yet,
+    /// one is taken, and the client asks again.
+    fn hand_to_client(&mut self, connection: u64, wanted: Wanted, read: Option<Bytes>, hands: &mut Hands<'_, Fs>) {
+        let slot = wanted.slot;
+        let newest = self
+            .kept
+            .first()
+            .filter(|newest| newest.slot >= slot && newest.slot > Slot::ZERO);
+        let transfer = match (read, newest) {
+            (Some(bytes), _) => Transfer::chunk(slot, wanted.offset, bytes),
+            (None, Some(newest)) => Transfer::Offer {
+                slot: newest.slot,
+                bytes: newest.bytes,
+                content: newest.content,
+            },
+            (None, None) => {
+                let is_coming = self.taking.as_ref().is_some_and(|taking| taking.writer.slot() >= slot);
+                if !is_coming && hands.machine.state().applied() >= slot {
+                    self.ask();
+                }
+                return;
+            }
+        };
+        hands.effects.push(Effect::HandTransfer { connection, transfer });
     }
 
     /// A snapshot is going to be fetched. One that is being taken is given up: it would be older.

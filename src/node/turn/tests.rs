@@ -8,7 +8,7 @@ use crate::machine::{RequestId, Settings};
 use crate::storage::Options;
 use crate::storage::sim::{Fault, Op as DiskOp, SimDisk};
 use crate::wire::message::ErrorCode;
-use crate::wire::{Outcome, Reply, Request, RequestOp, Served};
+use crate::wire::{Outcome, Reply, Request, RequestOp, Served, Transfer};
 use std::collections::VecDeque;
 
 mod disk_faults;
@@ -58,6 +58,10 @@ impl Door for Diary {
             Outcome::Unknown { code } => format!("unknown: {}", code.name()),
         };
         self.lines.push(format!("reply {} {class}", id.request));
+    }
+
+    fn hand(&mut self, connection: u64, transfer: Transfer) {
+        self.lines.push(format!("hand {connection} {transfer}"));
     }
 
     fn refuse(&mut self, peer: NodeId, code: ErrorCode, _: &str) {
