@@ -3,5 +3,6 @@
 mod crashes;
 mod damage;
 mod directory;
+mod golden;
 mod log;
 mod scrub;
