@@ -335,3 +335,69 @@ impl From<io::Error> for Interrupted {
         Interrupted::Source(error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OFFER: Offer = Offer {
+        slot: Slot(7),
+        bytes: 300,
+        content: 1,
+    };
+
+    fn copy() -> (tempfile::TempDir, Copy) {
+        let place = tempfile::tempdir().expect("the system has room for a directory");
+        let copy = Copy::begin(&place.path().join("out.snap")).expect("it can be made");
+        (place, copy)
+    }
+
+    fn put(copy: &mut Copy, offset: u64, bytes: &[u8]) -> Result<(), Interrupted> {
+        copy.put(offset, crc32fast::hash(bytes), bytes)
+    }
+
+    #[test]
+    fn after_a_cut_the_same_file_is_gone_on_with_and_another_is_begun_anew() {
+        let (_place, mut copy) = copy();
+        assert!(copy.take_offer(OFFER).is_ok() && put(&mut copy, 0, &[1; 100]).is_ok());
+        assert!(copy.take_offer(OFFER).is_ok(), "another node, the same file");
+        assert_eq!(copy.length, 100);
+        assert!(
+            put(&mut copy, 200, &[3; 100]).is_ok(),
+            "not the next piece: nothing is done with it"
+        );
+        assert!(
+            matches!(copy.put(100, 0, &[2; 100]), Err(Interrupted::Source(_))),
+            "damaged on the way"
+        );
+        assert_eq!(copy.length, 100);
+        assert!(put(&mut copy, 100, &[2; 100]).is_ok());
+        let newer = Offer { slot: Slot(8), ..OFFER };
+        assert!(copy.take_offer(newer).is_ok());
+        assert_eq!((copy.length, copy.file.metadata().map_or(1, |data| data.len())), (0, 0));
+    }
+
+    #[test]
+    fn snapshots_that_are_replaced_again_and_again_are_not_followed_for_ever() {
+        let (_place, mut copy) = copy();
+        let is_taken = |slot| {
+            let offer = Offer {
+                slot: Slot(slot),
+                ..OFFER
+            };
+            copy.take_offer(offer).is_ok() && put(&mut copy, 0, &[1; 10]).is_ok()
+        };
+        let taken = (1..50).map(is_taken).filter(|taken| *taken).count();
+        assert_eq!(taken as u32, RESTARTS_MAX + 1);
+    }
+
+    #[test]
+    fn what_came_is_proven_before_it_gets_its_name() {
+        let (place, mut copy) = copy();
+        assert!(copy.take_offer(OFFER).is_ok() && put(&mut copy, 0, &[1; 300]).is_ok());
+        let refused = copy.finish(OFFER, false);
+        assert!(matches!(refused, Err(Refused::File(OpenError::Damage(_)))));
+        copy.abandon();
+        assert_eq!(place.path().read_dir().map_or(1, Iterator::count), 0, "nothing is left");
+    }
+}

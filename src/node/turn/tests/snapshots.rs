@@ -4,6 +4,7 @@ use super::*;
 use crate::node::open::{self, Unusable};
 use crate::storage::OpenError;
 use crate::storage::snapshot::{snapshot_name, snapshot_of};
+use crate::wire::transfer::OFFSET_OF_NO_BYTE;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -298,4 +299,51 @@ fn any_other_failure_to_write_or_sync_or_name_a_snapshot_ends_the_process_and_na
         disk.crash();
         assert!(Writer::default().live(&disk, 0), "{op:?}");
     }
+}
+
+#[test]
+fn a_client_that_makes_a_backup_is_offered_a_snapshot_behind_its_slot_and_handed_its_pieces() {
+    let disk = SimDisk::new(8);
+    let (mut turn, mut diary) = begin(&disk).unwrap();
+    Writer::default().work(&mut turn, &mut diary, 3).unwrap();
+    let floor = turn.machine().state().applied();
+    diary.lines.clear();
+    let mut ask = |slot: Slot, offset, length| {
+        let ask = Input::BackupAsk {
+            connection: 5,
+            slot,
+            offset,
+            length,
+        };
+        diary.to_come.push_back(vec![ask]);
+        for _ in 0..50 {
+            turn.run(&mut diary).unwrap();
+        }
+        let lines = diary.lines.iter().filter(|line| line.starts_with("hand"));
+        let told = lines.cloned().collect::<Vec<String>>();
+        diary.lines.clear();
+        told
+    };
+    let nothing: [String; 0] = [];
+    assert_eq!(
+        ask(Slot(floor.0 + 1), OFFSET_OF_NO_BYTE, 1),
+        nothing,
+        "it has not applied that"
+    );
+    assert!(snapshots(&disk).is_empty(), "and takes none for it");
+    assert_eq!(
+        ask(floor, OFFSET_OF_NO_BYTE, 1),
+        nothing,
+        "there is none yet, so one is taken"
+    );
+    let bytes = disk.contents(&snapshot_name(floor)).expect("it was taken").len();
+    let offer = format!("hand 5 SNAPSHOT_OFFER slot={floor} bytes={bytes}");
+    assert_eq!(ask(floor, OFFSET_OF_NO_BYTE, 1), [offer.as_str()]);
+    assert_eq!(
+        ask(Slot(1), 0, 100),
+        [offer.as_str()],
+        "of a snapshot that is not kept, a later one"
+    );
+    let piece = format!("hand 5 SNAPSHOT_CHUNK slot={floor} offset=7 length=100");
+    assert_eq!(ask(floor, 7, 100), [piece]);
 }
