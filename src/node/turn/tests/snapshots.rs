@@ -347,3 +347,18 @@ fn a_client_that_makes_a_backup_is_offered_a_snapshot_behind_its_slot_and_handed
     let piece = format!("hand 5 SNAPSHOT_CHUNK slot={floor} offset=7 length=100");
     assert_eq!(ask(floor, 7, 100), [piece]);
 }
+
+#[test]
+fn a_snapshot_of_a_founded_cluster_alone_is_no_beginning_of_another() {
+    let disk = SimDisk::new(9);
+    assert!(Writer::default().live(&disk, 40));
+    assert!(!snapshots(&disk).is_empty());
+    disk.crash();
+    disk.remove("IDENTITY").unwrap();
+    segments(&disk).iter().for_each(|name| disk.remove(name).unwrap());
+    let Err(Unusable::Directory(why)) = begin(&disk) else {
+        panic!("it started on {:?}", disk.list());
+    };
+    assert!(matches!(why, OpenError::StrayedSnapshot { .. }), "{why}");
+    assert!(why.to_string().contains("synod restore"), "{why}");
+}
