@@ -474,27 +474,21 @@ fn a_node_that_lost_its_memory_votes_again_by_itself() {
     cluster.start_node(victim).expect("it starts");
     wait_until_it_votes(&mut cluster, victim, 3);
 
-    // A header cannot be read: the start is refused, and names the step that leads back.
+    // A header cannot be read: the log is set aside, whole, and what stood in it is asked for.
     cluster.kill_node(victim);
     let log = directory.join("wal-0000000001.log");
     let mut bytes = std::fs::read(&log).expect("the log is there");
     bytes[..8].fill(0xff);
-    std::fs::write(&log, bytes).expect("it can be written");
-    cluster.start_node(victim).expect("it starts");
-    let mut words = String::new();
-    let began = support::now();
-    while cluster.is_running(victim) && began.elapsed() < Duration::from_secs(5) {
-        let span = Duration::from_millis(20);
-        let ended = cluster.nodes.pump(span, |_, line| words += line).expect("log lines");
-        assert!(ended.iter().all(|(id, _)| *id == victim), "{ended:?}");
-    }
-    assert!(
-        words.contains("wal-0000000001.log is damaged at offset 0") && words.contains("move it away"),
-        "{words}"
-    );
-    std::fs::rename(&directory, directory.with_extension("damaged")).expect("one file system");
+    std::fs::write(&log, &bytes).expect("it can be written");
     cluster.start_node(victim).expect("it starts");
     wait_until_it_votes(&mut cluster, victim, 4);
+    let aside = std::fs::read(directory.join("wal-0000000001.log.damaged")).expect("it is kept");
+    assert!(aside == bytes, "as it was found");
+    let words = cluster.log().join("\n");
+    assert!(
+        words.contains("wal-0000000001.log is damaged at offset 0 (segment_header)"),
+        "{words}"
+    );
 
     // It counts: with another one down, its vote is needed.
     cluster.kill_node(leader);
@@ -597,6 +591,92 @@ fn logs_stay_short_restarts_use_snapshots_and_who_was_away_for_long_is_sent_one(
             .expect("it was written");
         assert_eq!(found.value.len(), LARGE_BYTES);
     }
+}
+
+/// Flips a bit in the oldest segment or in the newest snapshot of a node; the file's path.
+fn flip(cluster: &TestCluster, id: u16, (begin, end): (&str, &str), offset: usize) -> String {
+    let directory = std::fs::read_dir(cluster.data_dir(id)).expect("it is there");
+    let names = directory.map(|entry| {
+        entry
+            .expect("it can be listed")
+            .file_name()
+            .into_string()
+            .expect("a text")
+    });
+    let mut names: Vec<String> = names
+        .filter(|name| name.starts_with(begin) && name.ends_with(end))
+        .collect();
+    names.sort_unstable();
+    let name = if begin == "wal-" { names.first() } else { names.last() };
+    let path = cluster.data_dir(id).join(name.expect("there is one"));
+    let mut bytes = std::fs::read(&path).expect("it can be read");
+    bytes[offset] ^= 4;
+    std::fs::write(&path, &bytes).expect("it can be written");
+    path.display().to_string()
+}
+
+#[test]
+fn rot_is_found_and_repaired_while_a_node_runs_and_at_its_start() {
+    let mut cluster = start_cluster(3, &["--snapshot-bytes", "16MiB", "--scrub-bytes-per-second", "4GiB"]);
+    let mut client = client(&cluster.addresses(), Duration::from_secs(20));
+    put_large(&mut client, 0, 60);
+    let leader = cluster.wait_for_leader();
+    let victim = cluster.ids().into_iter().find(|id| *id != leader).expect("three nodes");
+    let has_snapshot = |cluster: &synod::cluster::LocalCluster| {
+        let status = cluster.status(victim).unwrap_or_default();
+        status["snapshot_slot"].is_u64() && status["snapshot_taking"].is_null()
+    };
+    assert!(
+        cluster.wait_until(Duration::from_secs(10), has_snapshot),
+        "a snapshot is taken"
+    );
+
+    // While it runs, its memory is the truth: the files are written again from it.
+    for (done, rotten) in [("snap-", ".snap"), ("wal-", ".log")].into_iter().enumerate() {
+        let path = flip(&cluster, victim, rotten, 1 << 20);
+        cluster.ask(victim, "scrub now").expect("the debug port answers");
+        let is_repaired = |cluster: &synod::cluster::LocalCluster| {
+            let scrub = cluster.ask(victim, "json scrub").unwrap_or_default();
+            let scrub: Option<serde_json::Value> = scrub.lines().find_map(|line| serde_json::from_str(line).ok());
+            scrub.is_some_and(|scrub| scrub["repaired"] == done + 1 && scrub["damage"] == serde_json::json!([]))
+        };
+        let repaired = cluster.wait_until(Duration::from_secs(10), is_repaired);
+        let words = format!("repaired: the damage in {path}");
+        for _ in 0..100 {
+            if cluster.log().iter().any(|line| line.contains(&words)) {
+                break;
+            }
+            cluster.rest(Duration::from_millis(20)); // its lines come on their own way
+        }
+        let log = cluster.log().join("\n");
+        assert!(repaired, "{:?}\n{log}", cluster.ask(victim, "json scrub"));
+        assert!(log.contains(&format!("{path} is damaged at offset")), "{log}");
+        assert!(log.contains(&words), "{log}");
+    }
+    let status = cluster.status(victim).expect("it runs");
+    assert!(
+        status["voter"] == true && status["generation"] == 1,
+        "it never forgot anything: {status}"
+    );
+
+    // What it starts from then is whole.
+    cluster.kill_node(victim);
+    cluster.start_node(victim).expect("it starts");
+    wait_until_it_votes(&mut cluster, victim, 1);
+
+    // Damage that a start finds may have been a vote: it votes when it knows again.
+    cluster.kill_node(victim);
+    put_large(&mut client, 60, 3);
+    let path = flip(&cluster, victim, ("wal-", ".log"), 4096 + 20);
+    cluster.start_node(victim).expect("it starts");
+    wait_until_it_votes(&mut cluster, victim, 2);
+    let log = cluster.log().join("\n");
+    assert!(
+        log.contains(&format!("{path} is damaged at offset 4096 (unit_header)")),
+        "{log}"
+    );
+    let (code, words) = verify(&cluster);
+    assert_eq!(code, Some(0), "{words}");
 }
 
 #[test]

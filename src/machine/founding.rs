@@ -91,9 +91,12 @@ impl Founding {
         match record {
             Record::Roster(roster) => self.replace_roster(roster),
             Record::Founded => self.founded_record = Some(0),
-            Record::Peer { node, .. } if node == self.identity.node => {
+            Record::Peer { node, start, .. } if node == self.identity.node => {
                 self.mark_of_loss = Some(record);
-                let reason = "an earlier start of it found out that this data directory is not the one that voted";
+                let reason = match start.counter {
+                    0 => "its log was damaged, and is set aside",
+                    _ => "an earlier start of it found out that this data directory is not the one that voted",
+                };
                 self.memory.lose(reason.into(), 0);
             }
             Record::Peer {
@@ -578,7 +581,8 @@ impl Founding {
         let Some(roster) = self.roster_with(self.identity.node, self.identity.incarnation, self.identity.base) else {
             return Records::new();
         };
-        if self.founded_record.is_some() || roster == self.roster {
+        // Who lost its memory may have been founded with others: it confirms nothing new.
+        if self.founded_record.is_some() || roster == self.roster || self.memory.lost().is_some() {
             return Records::new();
         }
         self.replace_roster(roster.clone());

@@ -1,5 +1,6 @@
 //! What goes into the machine and what comes out.
 
+use super::status::DamageFinding;
 use crate::paxos::replica::PART_BYTES;
 use crate::paxos::{self, Entry, Incarnation, NodeId, Slot, Start};
 use crate::rules::Rules;
@@ -162,6 +163,8 @@ pub enum Input {
     },
     /// A snapshot is wanted. The loop keeps this to itself, and takes one between its turns.
     TakeSnapshot,
+    /// A pass of the scrub is asked for. The loop's own matter, as [`Input::TakeSnapshot`].
+    Scrub,
     /// A clean end is wanted: hand leadership over, finish what is in flight, take nothing new.
     Shutdown,
 }
@@ -349,6 +352,15 @@ pub enum Note {
         /// Why.
         reason: String,
     },
+    /// What this node synced is not what stands on its disk.
+    DamageFound(DamageFinding),
+    /// All that matters of a file that was damaged stands elsewhere.
+    DamageRepaired {
+        /// Which file.
+        file: String,
+        /// Where in it.
+        offset: u64,
+    },
     /// There is no room for a snapshot; it is tried again now and then.
     SnapshotPutOff {
         /// So many bytes were expected.
@@ -460,12 +472,14 @@ impl Note {
             Note::LostMemory { .. }
             | Note::WaitsForMemory { .. }
             | Note::SnapshotPutOff { .. }
-            | Note::SnapshotRefused { .. } => true,
+            | Note::SnapshotRefused { .. }
+            | Note::DamageFound(_) => true,
             Note::Founded { .. }
             | Note::WaitsFor { .. }
             | Note::SnapshotTaken { .. }
             | Note::FetchesSnapshot { .. }
-            | Note::SnapshotInstalled { .. } => false,
+            | Note::SnapshotInstalled { .. }
+            | Note::DamageRepaired { .. } => false,
         }
     }
 }
@@ -497,6 +511,19 @@ impl fmt::Display for Note {
             Note::SnapshotRefused { slot, reason } => {
                 write!(f, "cannot use the snapshot that it fetches, slot={slot}: {reason}")
             }
+            Note::DamageFound(found) => {
+                let DamageFinding {
+                    file,
+                    offset,
+                    kind,
+                    what,
+                } = found;
+                write!(
+                    f,
+                    "{file} is damaged at offset {offset} ({kind}): {what}; it is written again from memory"
+                )
+            }
+            Note::DamageRepaired { file, offset } => write!(f, "repaired: the damage in {file} at offset {offset}"),
             Note::SnapshotPutOff { bytes } => write!(f, "snapshot put off: no room for its {bytes} bytes"),
             Note::WaitsForMemory { words } => write!(f, "must not vote yet: {words}"),
         }

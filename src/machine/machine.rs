@@ -6,6 +6,7 @@
 //! * M3. Entries are applied in slot order without holes; one that cannot be applied stops the node.
 //! * M4. What waits for clients is bounded: `queue_requests` and `queue_bytes`, each for writes, reads and relays.
 
+use super::damage::ScrubView;
 use super::founding::{Founding, Identity, Records};
 use super::install::Install;
 use super::io::{Effect, Input, Note, Settings};
@@ -70,6 +71,7 @@ pub struct Machine {
     pub(super) snapshots: SnapshotView,
     /// Bound: `DAMAGE_FINDINGS_MAX`.
     pub(super) damage: Vec<DamageFinding>,
+    pub(super) scrub: ScrubView,
     /// A snapshot that is being fetched.
     pub(super) install: Option<Install>,
     /// Of whom no snapshot is fetched, and until when; nobody: of anybody.
@@ -143,6 +145,7 @@ impl Machine {
             log_proves: Slot::ZERO,
             snapshots: SnapshotView::default(),
             damage: Vec::new(),
+            scrub: ScrubView::default(),
             install: None,
             declined: None,
         }
@@ -238,7 +241,7 @@ impl Machine {
                 bytes,
             } => self.on_chunk_read(to, (slot, offset), bytes, effects),
             Input::InstallFailed { damaged, reason } => self.on_install_failed(now, damaged, &reason, effects),
-            Input::TakeSnapshot | Input::BackupAsk { .. } => {}
+            Input::TakeSnapshot | Input::BackupAsk { .. } | Input::Scrub => {}
             Input::Shutdown => {
                 self.shutdown.get_or_insert_with(|| Shutdown::begin(now));
             }

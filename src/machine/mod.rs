@@ -14,6 +14,7 @@
 //! 5. Do not wait in the next turn if `Synced` produced records; else wait until `deadline` at most.
 
 mod bounds;
+mod damage;
 mod founding;
 pub mod install;
 pub mod io;
@@ -33,6 +34,7 @@ mod tests;
 mod views;
 
 pub use bounds::Bounded;
+pub use damage::ScrubView;
 pub use io::{Effect, Input, Note, RequestId, Settings};
 pub use machine::Machine;
 pub use snapshot::{Kept, SnapshotView};

@@ -1,5 +1,6 @@
 //! What `status` shows: plain data, read from the machine, for the debug port, STATUS and `synod status`.
 
+use super::damage::ScrubView;
 use super::install::InstallView;
 use super::machine::Machine;
 use super::snapshot::SnapshotView;
@@ -7,7 +8,7 @@ use crate::paxos::{Ballot, Health, NodeId, Slot, Stance};
 use crate::time::Time;
 use std::time::Duration;
 
-/// Most findings of damage that are kept to be shown; what is found beyond is told in the log alone.
+/// Most findings of damage that are kept to be shown and counted as repaired; what is found beyond is told in the log alone.
 pub(super) const DAMAGE_FINDINGS_MAX: usize = 64;
 
 /// Damage that was found in a file of this node's, and that the node outlived.
@@ -17,7 +18,7 @@ pub struct DamageFinding {
     pub file: String,
     /// Where in it, bytes from its beginning.
     pub offset: u64,
-    /// What is damaged, by the names of `storage::DamageKind`.
+    /// What of the file: one of the names of `storage::DamageKind`, or `missing`.
     pub kind: &'static str,
     /// What is wrong there.
     pub what: String,
@@ -94,8 +95,10 @@ pub struct Status {
     pub free_bytes: u64,
     /// Its snapshots.
     pub snapshots: SnapshotView,
-    /// Damage in its files since it started, the first found first.
+    /// Damage in its files that is not repaired, the first found first.
     pub damage: Vec<DamageFinding>,
+    /// How far the scrub has come.
+    pub scrub: ScrubView,
     /// The snapshot that it fetches.
     pub installing: Option<InstallView>,
     /// Time since it started.
@@ -153,6 +156,7 @@ impl Machine {
             free_bytes: self.free_bytes,
             snapshots: self.snapshots.clone(),
             damage: self.damage.clone(),
+            scrub: self.scrub,
             installing: self.install_view(),
             uptime: now.since(self.started),
             followers: replica
@@ -160,13 +164,6 @@ impl Machine {
                 .into_iter()
                 .map(|(node, peer)| (node, peer.chosen_upto, now.since(peer.heard_at)))
                 .collect(),
-        }
-    }
-
-    /// Notes damage that was found in a file and outlived, to be shown in the status until the next start.
-    pub fn note_damage(&mut self, finding: DamageFinding) {
-        if self.damage.len() < DAMAGE_FINDINGS_MAX && !self.damage.contains(&finding) {
-            self.damage.push(finding);
         }
     }
 

@@ -103,6 +103,10 @@ pub struct Flags {
     #[arg(long, env = "SYNOD_DISK_RESERVE", value_name = "SIZE", default_value = "16MiB", value_parser = units::parse_size)]
     pub disk_reserve: u64,
 
+    /// Bytes that the scrub reads in a second, at most: it looks at what was synced, again and again, for rot; 0: off
+    #[arg(long, env = "SYNOD_SCRUB_BYTES_PER_SECOND", value_name = "SIZE", default_value = "1MiB", value_parser = units::parse_size)]
+    pub scrub_bytes_per_second: u64,
+
     /// Most bytes of requests that wait to be proposed or relayed; above it clients are told `busy`
     #[arg(long, env = "SYNOD_QUEUE_BYTES", value_name = "SIZE", default_value = "64MiB", value_parser = units::parse_size)]
     pub queue_bytes: u64,
@@ -166,6 +170,8 @@ pub struct Config {
     pub snapshot_bytes: u64,
     /// See [`Flags::disk_reserve`].
     pub disk_reserve: u64,
+    /// See [`Flags::scrub_bytes_per_second`].
+    pub scrub_bytes_per_second: u64,
     /// See [`Flags::queue_bytes`].
     pub queue_bytes: usize,
     /// See [`Flags::cache_bytes`].
@@ -259,6 +265,7 @@ impl Flags {
             max_connections: self.max_connections as usize,
             segment_bytes: self.segment_bytes.min(self.snapshot_bytes / SEGMENTS_IN_SNAPSHOT_BYTES),
             snapshot_bytes: self.snapshot_bytes,
+            scrub_bytes_per_second: self.scrub_bytes_per_second,
             disk_reserve: self.disk_reserve,
             queue_bytes: usize::try_from(self.queue_bytes).unwrap_or(usize::MAX),
             cache_bytes: usize::try_from(self.cache_bytes).unwrap_or(usize::MAX),

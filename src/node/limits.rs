@@ -107,3 +107,7 @@ pub const CHUNKS_WAITING_MAX: usize = 16;
 pub const SNAPSHOT_LOAD_BLOCKS: usize = 2;
 /// Keys of a state of no use any more that are freed in one turn.
 pub const SNAPSHOT_FREE_ITEMS: usize = 4096;
+/// A repair that waits for something, a segment or an acceptor, looks again after so long.
+pub const REPAIR_AGAIN: Duration = Duration::from_millis(20);
+/// Bytes of votes that a repair writes again in one turn.
+pub const REPAIR_TURN_BYTES: usize = 1 << 20;

@@ -2,6 +2,7 @@
 //!
 //! A counter is a number beside its kind; names are made only when somebody asks. Nothing here is ever reset.
 
+use crate::machine::ScrubView;
 use crate::wire::message::ErrorCode;
 use crate::wire::{Outcome, Reply};
 use std::collections::BTreeMap;
@@ -76,6 +77,10 @@ pub struct Gauges {
     pub votes: bool,
     /// Generation of its incarnation.
     pub generation: u32,
+    /// What the scrub has done.
+    pub scrub: ScrubView,
+    /// Damage that is not repaired.
+    pub damage: usize,
 }
 
 impl Metrics {
@@ -156,6 +161,10 @@ impl Metrics {
             ("diverged", now.diverged.into()),
             ("voter", now.votes.into()),
             ("generation", now.generation.into()),
+            ("scrub_passes", now.scrub.passes),
+            ("damage_found", now.scrub.found),
+            ("damage_repaired", now.scrub.repaired),
+            ("damage", now.damage as u64),
         ]
         .map(|(name, value)| (name.to_string(), value))
         .into();

@@ -3,13 +3,14 @@
 use super::door::Door;
 use super::flags::Config;
 use super::limits::SHUTDOWN_TIMEOUT;
-use super::open::{self, Unusable};
+use super::open::{self, Reading, Unusable};
 use super::rlimit;
 use super::server::{Server, ServerError};
 use super::turn::{Fatal, Flow, Turn};
 use crate::machine::{Machine, Settings};
 use crate::paxos::{NodeId, Slot};
 use crate::rules::Rules;
+use crate::storage::scrub::Pace;
 use crate::storage::{Disk, OpenError, Options};
 use std::fmt;
 use std::net::SocketAddr;
@@ -146,6 +147,10 @@ fn open_directory(config: &Config, seed: u64) -> Result<Turn<Disk>, StartError> 
     let options = Options {
         segment_bytes: u32::try_from(config.segment_bytes).unwrap_or(u32::MAX),
         snapshot_bytes: config.snapshot_bytes,
+        scrub: Pace {
+            bytes_per_second: config.scrub_bytes_per_second,
+            ..Pace::default()
+        },
         ..Options::new(config.node, config.cluster_name.clone(), seed)
     };
     let disk = Disk::new(&config.data_dir);
@@ -155,7 +160,11 @@ fn open_directory(config: &Config, seed: u64) -> Result<Turn<Disk>, StartError> 
         ..config.settings()
     };
     let (mut records, began): (u64, _) = (0, Instant::now());
-    let (turn, identity) = open::open(disk, &options, settings, |_| records += 1).map_err(|why| match why {
+    let opened = open::open(disk, &options, settings, |reading| match reading {
+        Reading::Record(_) => records += 1,
+        Reading::MemoryLost => records = 0,
+    });
+    let (turn, identity) = opened.map_err(|why| match why {
         Unusable::Directory(error) => StartError::Directory(error),
         Unusable::CannotApply(reason) => StartError::CannotApply(reason),
     })?;

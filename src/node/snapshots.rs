@@ -13,10 +13,11 @@
 //! the larger of `--snapshot-bytes` and a quarter of a snapshot, and while one is written by no more than that again
 //! before the older goes. With data D and snapshot bytes S: below 4·D + 6·S.
 //!
-//! * `transfer`: files on their way to and from peers.
+//! * `transfer`: files on their way to and from peers. `repair`: what is done about damage that is found in a file.
 //!
 //! Not here: what a snapshot holds (`kv::snapshot`), its file (`storage::snapshot`), records (`machine::snapshot`).
 
+mod repair;
 mod transfer;
 
 use super::limits::{
@@ -31,6 +32,7 @@ use crate::storage::snapshot::{self, BLOCK_BYTES, Header, SnapshotWriter};
 use crate::storage::unit::Position;
 use crate::storage::{Failure, File, Files, Storage, StorageError};
 use crate::time::Time;
+use repair::Repair;
 use std::collections::VecDeque;
 pub(super) use transfer::Asker;
 use transfer::{Fetch, Wanted};
@@ -61,6 +63,7 @@ pub(super) struct Snapshots<Fs: Files> {
     /// When to look at the log's beginning.
     truncate_at: Option<Time>,
     is_removing: bool,
+    repair: Repair,
 }
 
 /// A snapshot under way.
@@ -144,6 +147,7 @@ impl<Fs: Files> Snapshots<Fs> {
             freed: Vec::new(),
             truncate_at: Some(Time::ZERO),
             is_removing: false,
+            repair: Repair::default(),
         })
     }
 
@@ -167,6 +171,8 @@ impl<Fs: Files> Snapshots<Fs> {
         self.read_what_is_wanted(hands)?;
         self.go_on_installing(hands)?;
         self.free();
+        self.forgive_lost_log(hands);
+        self.go_on_repairing(hands);
         if let Some(taking) = self.taking.take() {
             self.go_on(taking, hands)?;
         } else if self.leaving.is_empty() && self.fetch.is_none() && self.is_due(hands) {
@@ -306,6 +312,7 @@ impl<Fs: Files> Snapshots<Fs> {
         if self.kept.len() > 2 {
             self.drop_oldest(hands);
         }
+        self.replace_damaged(slot, hands);
         self.truncate_at = Some(hands.now);
         Ok(())
     }
@@ -332,10 +339,14 @@ impl<Fs: Files> Snapshots<Fs> {
 
     fn drop_oldest(&mut self, hands: &Hands<'_, Fs>) {
         if let Some(oldest) = self.kept.pop() {
-            let slot = oldest.slot;
-            self.leaving.push_back(Leaving { slot, cut: None });
+            self.leave(oldest.slot);
             self.truncate_at = Some(hands.now);
         }
+    }
+
+    /// A file that nobody needs goes, in steps.
+    fn leave(&mut self, slot: Slot) {
+        self.leaving.push_back(Leaving { slot, cut: None });
     }
 
     /// One step of taking away what nobody needs.

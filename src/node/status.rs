@@ -75,7 +75,7 @@ fn snapshots(status: &Status, now: Time) -> Value {
     })
 }
 
-fn damage(findings: &[DamageFinding]) -> Vec<Value> {
+pub(super) fn damage(findings: &[DamageFinding]) -> Vec<Value> {
     let rows = findings.iter();
     rows.map(|found| json!({ "file": found.file, "offset": found.offset, "kind": found.kind, "what": found.what }))
         .collect()

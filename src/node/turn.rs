@@ -15,11 +15,13 @@
 use super::door::Door;
 use super::limits::FREE_SPACE_EVERY;
 use super::ring::What;
+use super::scrub::Scrubber;
 use super::snapshots::{Asker, Hands, Snapshots};
 use crate::kv::snapshot::Summary;
 use crate::machine::{Effect, Input, Machine};
 use crate::paxos::{Message, NodeId, Slot};
-use crate::storage::{Files, Storage, StorageError};
+use crate::storage::scrub::{Finding, Pace};
+use crate::storage::{Damage, Files, Storage, StorageError};
 use crate::time::Time;
 use crate::wire::{Frame, Record};
 use std::collections::VecDeque;
@@ -57,6 +59,9 @@ pub struct Turn<F: Files> {
     snapshots: Snapshots<F>,
     /// Bytes of entries and more that this turn put behind the log.
     appended_bytes: u64,
+    scrub: Scrubber<F>,
+    /// Damage that was found otherwise.
+    damage: Vec<Damage>,
 }
 
 /// A reading that the machine asked for.
@@ -121,7 +126,19 @@ impl<F: Files> Turn<F> {
             free_space_at: Time::ZERO,
             is_short: false,
             finished: false,
+            scrub: Scrubber::new(Pace {
+                bytes_per_second: 0,
+                ..Pace::default()
+            }),
+            damage: Vec::new(),
         })
+    }
+
+    /// The same with a scrub at this pace, and damage that was found at the start and outlived.
+    #[must_use]
+    pub fn scrubbing(mut self, pace: Pace, damage: Vec<Damage>) -> Turn<F> {
+        (self.scrub, self.damage) = (Scrubber::new(pace), damage);
+        self
     }
 
     /// The machine as the last turn left it.
@@ -135,6 +152,7 @@ impl<F: Files> Turn<F> {
     /// [`Fatal`], as in a turn.
     pub fn start(&mut self, door: &mut impl Door) -> Result<(), Fatal> {
         let now = door.now();
+        self.scrub.start(now);
         self.machine.start(now, &mut self.effects);
         self.carry_out(now, door)
     }
@@ -153,6 +171,7 @@ impl<F: Files> Turn<F> {
         self.read()?;
         self.storage.prepare_ahead().map_err(Fatal::Storage)?;
         self.advance_snapshots(door)?;
+        self.look_for_damage(door)?;
         Ok(if self.finished { Flow::Finished } else { Flow::Go })
     }
 
@@ -201,7 +220,9 @@ impl<F: Files> Turn<F> {
         if has_work || self.snapshots.is_busy() {
             return Some(Duration::ZERO);
         }
-        self.machine.deadline().map(|deadline| deadline.since(now))
+        let others = [self.scrub.next_at(), self.snapshots.repair_at(now)];
+        let next = others.into_iter().chain([self.machine.deadline()]).flatten().min();
+        next.map(|at| at.since(now))
     }
 
     /// One step an input; then the deadline, as the inputs left it (T5).
@@ -218,6 +239,7 @@ impl<F: Files> Turn<F> {
                     offset,
                     length,
                 } => self.snapshots.serve(Asker::Client(connection), slot, offset, length),
+                Input::Scrub => self.scrub.ask(now),
                 _ => self.machine.step(now, input, &mut self.effects),
             }
         }
@@ -299,8 +321,15 @@ impl<F: Files> Turn<F> {
                     last,
                     bytes_max,
                 } => {
-                    let entries = self.storage.read_chosen(first, last, bytes_max);
-                    let entries = entries.map_err(Fatal::Storage)?;
+                    let entries = match self.storage.read_chosen(first, last, bytes_max) {
+                        Ok(entries) => entries,
+                        // Others have them too, and soon a snapshot stands for them here.
+                        Err(StorageError::Damage(damage)) => {
+                            self.damage.push(damage);
+                            Vec::new()
+                        }
+                        Err(error) => return Err(Fatal::Storage(error)),
+                    };
                     Input::ChosenRead { to, first, entries }
                 }
                 Read::Reread { restart } => {
@@ -351,6 +380,30 @@ impl<F: Files> Turn<F> {
         }
         debug_assert!(effects.is_empty(), "files alone were touched");
         Ok(())
+    }
+
+    /// A slice of the scrub, if it is time; and what is to be done about damage, however it was found, is begun.
+    fn look_for_damage(&mut self, door: &mut impl Door) -> Result<(), Fatal> {
+        let now = door.now();
+        if !self.scrub.is_due(now) && self.damage.is_empty() {
+            return Ok(());
+        }
+        let kept = self.snapshots.kept_slots();
+        let found = self.scrub.step(now, &self.storage, &kept)?;
+        self.machine.tell_scrub(self.scrub.view());
+        let others = std::mem::take(&mut self.damage).into_iter().filter_map(Finding::of);
+        for finding in found.into_iter().chain(others) {
+            let mut hands = Hands {
+                now,
+                appended: 0,
+                storage: &mut self.storage,
+                machine: &mut self.machine,
+                inputs: &mut self.inputs,
+                effects: &mut self.effects,
+            };
+            self.snapshots.heed_damage(finding, &mut hands)?;
+        }
+        self.carry_out(now, door)
     }
 
     /// Carries out effects in their order. Records are kept for the one append, readings for the end of the turn.

@@ -5,7 +5,7 @@
 
 use super::faults::Fault;
 use super::network::End;
-use super::node::Death;
+use super::node::{Death, Rot};
 use super::world::World;
 use crate::paxos::Start;
 use crate::storage::Files;
@@ -34,7 +34,7 @@ impl World {
     /// Whether one more node may lose its memory.
     fn may_lose(&self, node: usize) -> bool {
         let checks = self.shared.checks.borrow();
-        let is_well = |node: &super::node::SimNode| !node.has_rot && !checks.has_forgotten(node.id);
+        let is_well = |node: &super::node::SimNode| node.rot.is_none() && !checks.has_forgotten(node.id);
         let well = self.nodes.iter().filter(|node| is_well(node)).count();
         let is_founded = self
             .nodes
@@ -43,40 +43,48 @@ impl World {
         is_founded && is_well(&self.nodes[node]) && 2 * (well - 1) > self.nodes.len()
     }
 
-    /// A bit of what was proven long ago flips, in the log or in the newest snapshot: the node must notice, and start only if
-    /// it can do without. Of the last unit nobody could tell rot from a torn tail, so it is spared.
+    /// A bit of what was proven long ago flips, in the log or in the newest snapshot, at rest: while the node runs, and its
+    /// scrub must find it; or while it is down, and its start must. Of the last unit nobody could tell rot from a torn tail
+    /// at a start, so it is spared.
     pub(super) fn rot(&mut self, node: usize, rng: &mut Rng) {
         if !self.may_lose(node) {
             return;
         }
-        self.bring_down(node, Death::PowerLost);
-        let disk = &self.nodes[node].disk;
-        let names = disk.list().unwrap_or_default();
-        let newest = names.iter().rfind(|name| snapshot_of(name).is_some());
-        if let Some(name) = newest.filter(|_| rng.bool()) {
-            let length = disk.contents(name).map_or(0, |bytes| bytes.len());
-            disk.flip_bit(name, rng.usize(0..length.max(1)) as u64, rng.u8(0..8));
-            self.nodes[node].has_rot = true;
-            return self.fault(Fault::BitRot);
+        if rng.bool() {
+            self.bring_down(node, Death::PowerLost);
         }
+        let is_of_snapshot = rng.bool();
+        let there = &mut self.nodes[node];
+        let names = there.disk.list().unwrap_or_default();
+        let newest = names.iter().rfind(|name| snapshot_of(name).is_some());
         let oldest = names.iter().find(|name| name.ends_with(".log"));
-        let Some(name) = oldest else { return };
-        let contents = disk.contents(name).unwrap_or_default();
-        let magic = UNIT_MAGIC.to_be_bytes();
-        let last_unit = contents.windows(magic.len()).rposition(|bytes| bytes == magic);
-        let Some(end) = last_unit.filter(|end| *end > UNITS_BEGIN) else {
+        let (Some(name), begin) = (match newest.filter(|_| is_of_snapshot) {
+            Some(name) => (Some(name), 0),
+            None => (oldest, UNITS_BEGIN),
+        }) else {
             return;
         };
-        let offset = rng.usize(UNITS_BEGIN..end) as u64;
-        disk.flip_bit(name, offset, rng.u8(0..8));
-        self.nodes[node].has_rot = true;
-    }
-
-    /// The node has refused to start on what rotted: its operator does what it says, and starts it with an empty directory.
-    pub(super) fn replace_rotten(&mut self, node: usize) {
+        let contents = there.disk.contents(name).unwrap_or_default();
+        let magic = UNIT_MAGIC.to_be_bytes();
+        let end = match begin {
+            0 => contents.len(),
+            _ => contents
+                .windows(magic.len())
+                .rposition(|bytes| bytes == magic)
+                .unwrap_or(0),
+        };
+        if end <= begin {
+            return;
+        }
+        let (offset, bit) = (rng.usize(begin..end), rng.u8(0..8));
+        there.disk.flip_bit(name, offset as u64, bit);
+        there.rot = Some(Rot {
+            name: name.clone(),
+            offset,
+            byte: contents[offset] ^ (1 << bit),
+            passes: there.machine().map_or(0, |machine| machine.scrub().passes),
+        });
         self.fault(Fault::BitRot);
-        self.nodes[node].has_rot = false;
-        self.lose(node);
     }
 
     /// The directory is gone.

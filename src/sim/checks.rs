@@ -299,9 +299,11 @@ impl Checks {
     /// A record that breaks a rule.
     pub fn synced(&mut self, node: NodeId) -> Judged {
         for record in std::mem::take(&mut self.books(node).appended) {
-            if let Record::Accepted { slot, ballot, .. } = &record {
-                let promised = self.books(node).promised;
-                if *ballot < promised {
+            if let Record::Accepted { slot, ballot, entry } = &record {
+                let books = self.books(node);
+                let promised = books.promised;
+                let is_written_again = books.held.get(slot) == Some(&(*ballot, entry.crc));
+                if *ballot < promised && !is_written_again {
                     let words = format!("{node} accepts slot {slot} at {ballot}, and has promised {promised}");
                     self.complain("promise", words)?;
                 }

@@ -409,6 +409,8 @@ impl SimDoor {
             Note::FetchesSnapshot { .. } => "fetches a snapshot",
             Note::SnapshotInstalled { .. } => "installs a snapshot",
             Note::SnapshotRefused { .. } => "refuses a snapshot",
+            Note::DamageFound(_) => "finds damage",
+            Note::DamageRepaired { .. } => "repairs damage",
             Note::Paxos(note) => match note {
                 paxos::Note::Asks { .. } => "asks before a campaign",
                 paxos::Note::Campaigns { .. } => "campaigns",

@@ -86,7 +86,7 @@ impl World {
     fn draw_majority(&self, rng: &mut Rng) -> Vec<usize> {
         let checks = self.shared.checks.borrow();
         let has_forgotten = |node: &usize| checks.has_forgotten(self.nodes[*node].id);
-        let can_vote = |node: &usize| !self.nodes[*node].has_rot && !has_forgotten(node);
+        let can_vote = |node: &usize| self.nodes[*node].rot.is_none() && !has_forgotten(node);
         let mut able: Vec<usize> = (0..self.nodes.len()).filter(can_vote).collect();
         rng.shuffle(&mut able);
         let quorum = self.nodes.len() / 2 + 1;

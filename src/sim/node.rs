@@ -7,12 +7,14 @@ use super::network::End;
 use super::report::Violation;
 use super::words;
 use crate::machine::{Machine, Settings};
-use crate::node::open::{self, Unusable};
+use crate::node::open::{self, Reading, Unusable};
 use crate::node::turn::{Fatal, Flow, Turn};
 use crate::paxos::{NodeId, Start};
+use crate::storage::scrub::Pace;
 use crate::storage::sim::{Fault as DiskFault, Op as DiskOp, SimDisk};
-use crate::storage::{OpenError, Options};
+use crate::storage::{OpenError, Options, StorageError};
 use crate::time::Time;
+use crate::wire::Record;
 use std::fmt;
 
 /// One node.
@@ -35,8 +37,8 @@ pub struct SimNode {
     pub start: Start,
     /// A copy of its directory.
     pub copy: Option<OldCopy>,
-    /// Whether a bit of its log was flipped.
-    pub has_rot: bool,
+    /// A bit that was flipped in one of its files, and is so still.
+    pub rot: Option<Rot>,
     /// The next end within a file operation is the process's, not the power's.
     pub is_killed_in_operation: bool,
     /// Until when the turn under way lasts.
@@ -50,8 +52,22 @@ pub struct SimNode {
     pub segment_bytes: u32,
     /// Growth of its log between two snapshots.
     pub snapshot_bytes: u64,
+    pace: Pace,
     /// Failed syncs and writes of its disk before this life.
     failed_before: (u64, u64),
+}
+
+/// A flipped bit.
+#[derive(Debug)]
+pub struct Rot {
+    /// In which file.
+    pub name: String,
+    /// Where in it.
+    pub offset: usize,
+    /// The byte that it made.
+    pub byte: u8,
+    /// Passes of the scrub in this life before it.
+    pub passes: u64,
 }
 
 /// The process of a node.
@@ -91,10 +107,11 @@ pub enum Ending {
 }
 
 impl SimNode {
-    /// A node that was never started, with the sizes of its segments and of the log between two snapshots.
+    /// A node that was never started, with the sizes of its segments and of the log between two snapshots, and the pace of
+    /// its scrub.
     pub fn new(
         settings: Settings,
-        (segment_bytes, snapshot_bytes): (u32, u64),
+        (segment_bytes, snapshot_bytes, pace): (u32, u64, Pace),
         clock: Clock,
         disk: SimDisk,
     ) -> SimNode {
@@ -108,7 +125,7 @@ impl SimNode {
             is_full: false,
             start: Start::default(),
             copy: None,
-            has_rot: false,
+            rot: None,
             is_killed_in_operation: false,
             busy_until: Time::ZERO,
             paused_until: Time::ZERO,
@@ -116,6 +133,7 @@ impl SimNode {
             settings,
             segment_bytes,
             snapshot_bytes,
+            pace,
             failed_before: (0, 0),
         }
     }
@@ -143,6 +161,7 @@ impl SimNode {
         let options = Options {
             segment_bytes: self.segment_bytes,
             snapshot_bytes: self.snapshot_bytes,
+            scrub: self.pace,
             ..Options::new(self.id, self.settings.cluster_name.clone(), seed)
         };
         let settings = Settings {
@@ -151,13 +170,18 @@ impl SimNode {
         };
         self.failed_before = (self.failures(DiskOp::Sync), self.failures(DiskOp::Write));
         let mut records = Vec::new();
-        let opened = open::open(self.disk.clone(), &options, settings, |record| {
-            records.push(record.clone())
+        let opened = open::open(self.disk.clone(), &options, settings, |reading| match reading {
+            Reading::Record(record) => records.push(record.clone()),
+            Reading::MemoryLost => records.clear(),
         });
         let turn = match opened {
             Ok((turn, identity)) => {
                 self.start = identity.start();
-                self.has_rot = false; // it does without the snapshot that rotted
+                self.judge_new_log(&records, shared)?;
+                self.find_rot_healed();
+                if let Some(rot) = &mut self.rot {
+                    rot.passes = 0; // and it does without what rotted, for the time being
+                }
                 turn
             }
             Err(why) => return self.refuses_to_start(&why).map(Some),
@@ -281,12 +305,59 @@ impl SimNode {
         self.disk.is_cut().then_some(ending)
     }
 
+    /// Notes whether the flipped bit is gone, with its file or with another in its place.
+    pub fn find_rot_healed(&mut self) {
+        let is_there = |rot: &Rot| self.disk.contents(&rot.name).unwrap_or_default().get(rot.offset) == Some(&rot.byte);
+        if !self.rot.as_ref().is_some_and(is_there) {
+            self.rot = None;
+        }
+    }
+
+    /// What rots is found by the scrub, by the second pass behind it at the latest: the first may have been further on.
+    ///
+    /// # Errors
+    /// It was not.
+    pub fn judge_scrub(&self) -> Result<(), Violation> {
+        let (Some(rot), Some(machine)) = (&self.rot, self.machine()) else {
+            return Ok(());
+        };
+        if machine.scrub().passes < rot.passes + 2
+            || machine.damage().iter().any(|found| found.file.ends_with(&rot.name))
+        {
+            return Ok(());
+        }
+        let Rot { name, offset, .. } = rot;
+        Err(Violation {
+            rule: "scrub",
+            words: format!(
+                "{} has read {name} again, and does not see what rotted at {offset}",
+                self.id
+            ),
+        })
+    }
+
+    /// A log that says that the one before was damaged was begun for a reason, and its node has forgotten what it said.
+    fn judge_new_log(&mut self, records: &[Record], shared: &Shared) -> Result<(), Violation> {
+        let is_mark = |record: &Record| matches!(record, Record::Peer { node, .. } if *node == self.id);
+        let has_new_life = records.iter().any(|record| matches!(record, Record::Life(_)));
+        if !records.first().is_some_and(is_mark) || has_new_life || shared.checks.borrow().has_forgotten(self.id) {
+            return Ok(());
+        }
+        if self.rot.is_none() {
+            let words = format!("{} sets a log aside on a disk that is well", self.id);
+            return Err(Violation { rule: "start", words });
+        }
+        self.rot = self.rot.take().filter(|rot| !rot.name.ends_with(".log"));
+        shared.counts.borrow_mut().mark("log set aside");
+        shared.checks.borrow_mut().forgets(self.id);
+        Ok(())
+    }
+
     fn refuses_to_start(&self, why: &Unusable) -> Result<Ending, Violation> {
         if let Some(ending) = self.end_in_operation() {
             return Ok(ending);
         }
         match (why, self.fault_of_disk()) {
-            (Unusable::Directory(why), _) if self.has_rot && is_damage(why) => Ok(Ending::Damaged),
             (Unusable::Directory(OpenError::Failed(_)), _) if self.is_full => Ok(Ending::NoSpace),
             (Unusable::Directory(OpenError::Failed(_)), Some(ending)) => Ok(ending),
             _ => Err(Violation {
@@ -301,7 +372,7 @@ impl SimNode {
             return Ok(ending);
         }
         match (fatal, self.fault_of_disk()) {
-            (Fatal::Storage(_), _) if self.has_rot => Ok(Ending::Damaged),
+            (Fatal::Storage(StorageError::Damage(_)), _) if self.rot.is_some() => Ok(Ending::Damaged),
             (Fatal::Storage(_), _) if self.is_full => Ok(Ending::NoSpace),
             (Fatal::Storage(_), Some(ending)) => Ok(ending),
             _ => Err(Violation {
@@ -333,12 +404,4 @@ impl fmt::Display for Ending {
             Ending::Finished => "it was told to",
         })
     }
-}
-
-/// Whether it says that bytes are not what was written, or not there.
-fn is_damage(why: &OpenError) -> bool {
-    matches!(
-        why,
-        OpenError::Damage(_) | OpenError::Missing { .. } | OpenError::NoSnapshot { .. }
-    )
 }

@@ -75,6 +75,10 @@ impl World {
             let judged = self.shared.checks.borrow_mut().look_at(self.nodes[node].id, machine);
             self.shared.checks.borrow().judge(judged)?;
             self.shared.tell_news(self.now);
+            if self.nodes[node].rot.is_some() {
+                self.nodes[node].find_rot_healed();
+                self.nodes[node].judge_scrub()?;
+            }
             self.leads_with_a_quorum(node)?;
         }
         if let Some(at) = self.nodes[node].next_turn() {
@@ -144,10 +148,7 @@ impl World {
                 self.shared.counts.borrow_mut().mark("ends for lack of space");
                 Death::Killed
             }
-            Ending::Damaged => {
-                self.replace_rotten(node);
-                Death::Killed
-            }
+            Ending::Damaged => Death::Killed, // the next start sees to it
             Ending::Finished => {
                 self.fault(Fault::Shutdown);
                 Death::Killed

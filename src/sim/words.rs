@@ -287,7 +287,7 @@ pub(super) fn note(note: &Note) -> (String, bool) {
 }
 
 /// The rules of the judge, by name, and why what each forbids must never be.
-pub const RULES: [(&str, &str); 24] = [
+pub const RULES: [(&str, &str); 25] = [
     (
         "one value",
         "one slot has one chosen entry, for ever: else two nodes apply different logs",
@@ -345,6 +345,10 @@ pub const RULES: [(&str, &str); 24] = [
     (
         "quorum",
         "who leads without a quorum serves nobody, and keeps its clients from those who could",
+    ),
+    (
+        "scrub",
+        "rot that nobody looks for is found when the last good copy is gone",
     ),
     (
         "memory",

@@ -23,6 +23,7 @@ use crate::client::machine::Input as ClientInput;
 use crate::machine::Settings;
 use crate::paxos::NodeId;
 use crate::rules::Rules;
+use crate::storage::scrub::Pace;
 use crate::storage::sim::SimDisk;
 use crate::time::Time;
 use crate::workload::record::Recorder;
@@ -67,15 +68,16 @@ impl World {
             counts: Rc::new(RefCell::new(Counts::default())),
             transcript,
         };
+        let storm = Storm::new(options, chance);
         let mut world = World {
             now: Time::ZERO,
             queue: Queue::default(),
             network: Network::new(size, clients.len(), chance, options.luck),
-            nodes: nodes(size, options.rules, chance),
+            nodes: nodes(size, options.rules, pace(&storm, chance), chance),
             clients,
             connections: BTreeMap::new(),
             shared,
-            storm: Storm::new(options, chance),
+            storm,
             recorder: Recorder::new(None, true).expect("without a file, nothing can fail"),
             old_writes: VecDeque::new(),
             digest: Digest::default(),
@@ -238,8 +240,18 @@ fn clients(options: &Options, nodes: usize, chance: Chance) -> Vec<SimClient> {
         .collect()
 }
 
+/// The pace of all nodes' scrub: off where nothing can rot.
+fn pace(storm: &Storm, chance: Chance) -> Pace {
+    let mut rng = chance.stream(Stream::Settings, 1, 0);
+    let may_rot = storm.plan.kinds.has(Fault::BitRot);
+    Pace {
+        bytes_per_second: u64::from(may_rot) << rng.u32(17..22),
+        rest: Duration::from_millis(rng.u64(200..3_000)),
+    }
+}
+
 /// The nodes of a new cluster, with settings that meet their bounds often.
-fn nodes(size: usize, rules: Rules, chance: Chance) -> Vec<SimNode> {
+fn nodes(size: usize, rules: Rules, pace: Pace, chance: Chance) -> Vec<SimNode> {
     let mut rng = chance.stream(Stream::Settings, 0, 0);
     let ids: Vec<NodeId> = (1..=size as u16).map(NodeId).collect();
     let batch_bytes = 1 << rng.u32(8..14);
@@ -266,7 +278,7 @@ fn nodes(size: usize, rules: Rules, chance: Chance) -> Vec<SimNode> {
             let mut rng = chance.stream(Stream::Node, id.0.into(), 0);
             let clock = Clock::new(Time::ZERO, Time(rng.u64(0..1 << 40)), 0);
             let disk = SimDisk::new(rng.u64(..)).named(&id.to_string());
-            SimNode::new(settings, (segment_bytes, snapshot_bytes), clock, disk)
+            SimNode::new(settings, (segment_bytes, snapshot_bytes, pace), clock, disk)
         })
         .collect()
 }

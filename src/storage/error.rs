@@ -219,9 +219,46 @@ impl fmt::Display for DamageKind {
     }
 }
 
+impl OpenError {
+    /// Whether it says that the log, and with it what this node promised, is lost; though it is clear whose it was.
+    pub fn is_loss_of_memory(&self) -> bool {
+        match self {
+            OpenError::Damage(damage) => damage.kind != DamageKind::Identity,
+            OpenError::NoSnapshot { .. } | OpenError::Missing { .. } => true,
+            OpenError::Failed(_)
+            | OpenError::CannotWrite { .. }
+            | OpenError::Locked { .. }
+            | OpenError::NewerFormat { .. }
+            | OpenError::OtherNode { .. }
+            | OpenError::StrayedSnapshot { .. }
+            | OpenError::OtherCluster { .. } => false,
+        }
+    }
+
+    /// What was found, without what to do about it.
+    pub fn finding(&self) -> impl fmt::Display {
+        Finding(self)
+    }
+}
+
+/// An [`OpenError`] without the next step.
+struct Finding<'a>(&'a OpenError);
+
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.finding().fmt(f)?;
         match self {
+            OpenError::Damage(_) | OpenError::NoSnapshot { .. } | OpenError::Missing { .. } => {
+                write!(f, "; {NEXT_STEP}")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Finding<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
             OpenError::Failed(failure) => failure.fmt(f),
             OpenError::CannotWrite { directory, source } => {
                 write!(f, "the data directory {directory} cannot be written: {source}")
@@ -266,8 +303,7 @@ impl fmt::Display for OpenError {
                     Some(newest) => write!(f, "the newest that is whole is of slot {newest}")?,
                     None => write!(f, "there is none that is whole")?,
                 }
-                damaged.iter().try_for_each(|damage| write!(f, "; {damage}"))?;
-                write!(f, "; {NEXT_STEP}")
+                damaged.iter().try_for_each(|damage| write!(f, "; {damage}"))
             }
             OpenError::StrayedSnapshot { file, cluster_id } => write!(
                 f,
@@ -275,8 +311,8 @@ impl fmt::Display for OpenError {
                  begin a new cluster with it, make directories by `synod restore`; a node that lost the rest of its \
                  directory starts with an empty one (docs/operations.md, \"Losing a disk\")"
             ),
-            OpenError::Damage(damage) => write!(f, "{damage}; {NEXT_STEP}"),
-            OpenError::Missing { file, reason } => write!(f, "{file} is missing: {reason}; {NEXT_STEP}"),
+            OpenError::Damage(damage) => damage.fmt(f),
+            OpenError::Missing { file, reason } => write!(f, "{file} is missing: {reason}"),
         }
     }
 }

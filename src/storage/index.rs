@@ -51,6 +51,16 @@ impl SlotIndex {
         self.chunks.extend(later);
     }
 
+    /// Every slot above this one that has a place, with it.
+    pub(super) fn above(&self, slot: Slot) -> impl Iterator<Item = (Slot, Place)> {
+        let chunks = self.chunks.range(slot.0 / CHUNK_SLOTS..);
+        let places = chunks.flat_map(|(number, chunk)| {
+            let slots = (number * CHUNK_SLOTS..).map(Slot);
+            slots.zip(chunk.iter().copied())
+        });
+        places.filter(move |(found, place)| *found > slot && place.bytes > 0)
+    }
+
     /// Where the newest record of a slot stands.
     pub(super) fn get(&self, slot: Slot) -> Option<Place> {
         let chunk = self.chunks.get(&(slot.0 / CHUNK_SLOTS))?;
@@ -76,6 +86,9 @@ mod tests {
         assert_eq!(index.get(Slot(1)), Some(place(20)));
         assert_eq!(index.get(Slot(1 << 62)), Some(place(30)));
         assert_eq!((index.get(Slot(2)), index.get(Slot(600))), (None, None));
+        assert_eq!(index.above(Slot(0)).count(), 2);
+        let above: Vec<(Slot, Place)> = index.above(Slot(1)).collect();
+        assert_eq!(above, [(Slot(1 << 62), place(30))]);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub use identity::Identity;
 pub use shelf::Restart;
 pub use wal::Wal;
 
-use crate::paxos::{Entry, Incarnation, NodeId, Slot};
+use crate::paxos::{Entry, Incarnation, NodeId, Slot, Start};
 use crate::wire::Record;
 use fastrand::Rng;
 use files::LockError;
@@ -65,6 +65,8 @@ pub struct Options {
     pub segment_bytes: u32,
     /// A snapshot is taken when the log has grown by so much since the last one.
     pub snapshot_bytes: u64,
+    /// How fast its files are read again, for rot.
+    pub scrub: scrub::Pace,
     /// Where tokens come from: random for a node, and drawn from its own seed in a simulation.
     pub seed: u64,
 }
@@ -87,6 +89,7 @@ impl Options {
             cluster_name: cluster_name.into(),
             segment_bytes: wal::SEGMENT_BYTES,
             snapshot_bytes: snapshot::SNAPSHOT_BYTES,
+            scrub: scrub::Pace::default(),
             seed,
         }
     }
@@ -128,7 +131,16 @@ impl<Fs: Files> Storage<Fs> {
     /// # Errors
     /// [`OpenError::Damage`]; nothing that was handed on may be acted on then.
     pub fn recover(&mut self, mut give: impl FnMut(Record)) -> Result<(), OpenError> {
-        self.wal.recover(&mut give)
+        self.wal.recover(Slot::ZERO, &mut give).map(|_| ())
+    }
+
+    /// As [`Storage::recover`], over a snapshot of slot `covered`, which stands for entries up to there: damage of such a
+    /// body is outlived, and returned. Of an entry accepted, what that promised is handed on in its place.
+    ///
+    /// # Errors
+    /// As [`Storage::recover`].
+    pub fn recover_over(&mut self, covered: Slot, mut give: impl FnMut(Record)) -> Result<Vec<Damage>, OpenError> {
+        self.wal.recover(covered, &mut give)
     }
 
     /// The directory's files.
@@ -147,6 +159,11 @@ impl<Fs: Files> Storage<Fs> {
     /// See [`Wal::remove_next`].
     pub fn remove_next(&mut self) -> Result<bool, StorageError> {
         self.wal.remove_next()
+    }
+
+    /// See [`Wal::leave_segments`].
+    pub fn leave_segments(&mut self, upto: u32) -> bool {
+        self.wal.leave_segments(upto)
     }
 
     /// See [`Wal::append`].
@@ -209,6 +226,46 @@ impl<Fs: Files> Storage<Fs> {
     pub fn reread(&mut self, restart: bool) -> Result<(Vec<Record>, bool), StorageError> {
         self.wal.reread(restart)
     }
+}
+
+/// The end of the names of files that were found damaged, and were set aside: for whoever wants to look at them.
+pub const DAMAGED_SUFFIX: &str = ".damaged";
+
+/// Sets a log aside that cannot be read back, and begins a new one in its place that says no more than that this node's
+/// memory is lost. Snapshots stay: what was chosen stays so, whoever forgets what it voted.
+///
+/// A crash at any moment leaves a directory whose log is not its own, or missing; so it is set aside again, and the log
+/// of which `IDENTITY` speaks never lacks that record.
+///
+/// # Errors
+/// Any [`OpenError`]; [`OpenError::Missing`] if nobody can tell whose directory it is.
+pub fn set_log_aside<Fs: Files>(files: &Fs, options: &Options) -> Result<(), OpenError> {
+    let _lock = take_directory(files)?;
+    let Some(mut identity) = Identity::read(files)? else {
+        let reason = "nobody can tell whose directory it is".into();
+        let file = files.path(identity::IDENTITY_NAME);
+        return Err(OpenError::Missing { file, reason });
+    };
+    check_owner(files, &identity, options)?;
+    remove_temporary_files(files)?;
+    for name in names(files)? {
+        if segment::segment_of(&name).is_some() {
+            let renamed = files.rename(&name, &format!("{name}{DAMAGED_SUFFIX}"));
+            renamed.map_err(|source| Failure::new("rename", files.path(&name), source))?;
+        }
+    }
+    let synced = files.sync_directory();
+    synced.map_err(|source| Failure::new("sync", files.directory(), source))?;
+    let mut rng = Rng::with_seed(options.seed);
+    identity.log_id = rng.u64(..);
+    identity.write(files)?;
+    // No start has this counter: it says that no peer had to tell.
+    let mark = Record::Peer {
+        node: identity.node,
+        incarnation: identity.incarnation,
+        start: Start::default(),
+    };
+    Wal::create(files, identity.log_id, options.segment_bytes, &[mark])
 }
 
 fn take_directory<Fs: Files>(files: &Fs) -> Result<Fs::Lock, OpenError> {
@@ -297,7 +354,7 @@ fn found_directory<Fs: Files>(files: &Fs, options: &Options, rng: &mut Rng) -> R
         log_id: rng.u64(..),
         starts: Vec::new(),
     };
-    Wal::create(files, identity.log_id, options.segment_bytes)?;
+    Wal::create(files, identity.log_id, options.segment_bytes, &[])?;
     Ok(identity)
 }
 

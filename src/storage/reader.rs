@@ -7,6 +7,7 @@ use super::error::{Damage, DamageKind, Failure, OpenError, StorageError};
 use super::files::{File, Files};
 use super::segment::{beginning_of, segment_name};
 use super::unit::{self, Position, RECORD_PREFIX_BYTES, UNIT_HEADER_BYTES, UnitHeader};
+use crate::paxos::{Ballot, Slot};
 use crate::wire::Record;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -41,14 +42,48 @@ pub(super) struct UnitWalk {
     /// Of the next record.
     at: Position,
     seen: u32,
+    /// Bodies of entries up to here are not needed: a snapshot stands for them.
+    covered: Slot,
 }
 
 /// A record that was read, and its place.
 #[derive(Debug)]
 pub(super) struct Found {
-    pub(super) record: Record,
+    pub(super) content: Content,
     pub(super) at: Position,
     pub(super) bytes: u32,
+}
+
+/// What was read of a record.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// All of it.
+    Record(Record),
+    /// Its head: the body is damaged, and not needed.
+    Head {
+        slot: Slot,
+        /// What accepting it promised.
+        promised: Option<Ballot>,
+        damage: Damage,
+    },
+}
+
+impl Found {
+    /// The slot, if it is a record of an entry.
+    pub(super) fn slot(&self) -> Option<Slot> {
+        match &self.content {
+            Content::Record(record) => unit::slot_of(record),
+            Content::Head { slot, .. } => Some(*slot),
+        }
+    }
+
+    /// The record, or what of it is still of use.
+    pub(super) fn into_record(self) -> Option<Record> {
+        match self.content {
+            Content::Record(record) => Some(record),
+            Content::Head { promised, .. } => promised.map(Record::Promised),
+        }
+    }
 }
 
 impl<Fs: Files> LogReader<Fs> {
@@ -163,8 +198,8 @@ impl<Fs: Files> LogReader<Fs> {
         }
     }
 
-    /// Reads the record at `at` that must end before `end`, and its length.
-    fn record(&mut self, at: Position, end: u64) -> Result<(Record, u32), ReadError> {
+    /// Reads the record at `at` that must end before `end`, and its length. Of entries up to `covered` the head will do.
+    fn record(&mut self, at: Position, end: u64, covered: Slot) -> Result<(Content, u32), ReadError> {
         let damage = |reader: &LogReader<Fs>, what| {
             let kind = DamageKind::RecordHead;
             ReadError::Damage(reader.damage(at, kind, what))
@@ -199,16 +234,27 @@ impl<Fs: Files> LogReader<Fs> {
         }
         let all = self.read(at, bytes, SLICE_BYTES)?;
         let body = Bytes::copy_from_slice(&all[head_bytes..]);
-        let decoded = unit::decode(head, &all[..head_bytes], body);
-        let decoded = decoded.map_err(|what| ReadError::Damage(self.damage(at, DamageKind::RecordBody, what)))?;
-        Ok((decoded, bytes as u32))
+        let content = match unit::decode(head, &all[..head_bytes], body) {
+            Ok(record) => Content::Record(record),
+            Err(what) => {
+                let known = unit::entry_of(head, &all[..head_bytes]);
+                let damage = self.damage(at, DamageKind::RecordBody, what);
+                match known.filter(|(slot, _)| *slot <= covered) {
+                    Some((slot, promised)) => Content::Head { slot, promised, damage },
+                    None => return Err(damage.into()),
+                }
+            }
+        };
+        Ok((content, bytes as u32))
     }
 
     /// Reads a record whose place and length are known, and no more than `ahead` bytes with it.
     pub(super) fn known_record(&mut self, at: Position, bytes: u32, ahead: usize) -> Result<Record, ReadError> {
         self.read(at, bytes as usize, ahead)?;
-        let (record, _) = self.record(at, u64::from(at.offset) + u64::from(bytes))?;
-        Ok(record)
+        match self.record(at, u64::from(at.offset) + u64::from(bytes), Slot::ZERO)?.0 {
+            Content::Record(record) => Ok(record),
+            Content::Head { damage, .. } => Err(damage.into()),
+        }
     }
 
     /// Damage at a place.
@@ -223,12 +269,13 @@ impl<Fs: Files> LogReader<Fs> {
 }
 
 impl UnitWalk {
-    /// From the first record of `unit` on.
-    pub(super) fn new(unit: UnitHeader) -> UnitWalk {
+    /// From the first record of `unit` on. Of entries up to `covered`, 0 for none, the head will do.
+    pub(super) fn new(unit: UnitHeader, covered: Slot) -> UnitWalk {
         UnitWalk {
             unit,
             at: unit.at.plus(UNIT_HEADER_BYTES as u32),
             seen: 0,
+            covered,
         }
     }
 
@@ -254,16 +301,22 @@ impl UnitWalk {
                 what,
             )));
         }
-        let (record, bytes) = reader.record(at, self.unit.end_offset())?;
+        let (content, bytes) = reader.record(at, self.unit.end_offset(), self.covered)?;
         self.at = at.plus(bytes);
         self.seen += 1;
-        Ok(Some(Found { record, at, bytes }))
+        Ok(Some(Found { content, at, bytes }))
     }
 }
 
 impl From<Failure> for ReadError {
     fn from(failure: Failure) -> ReadError {
         ReadError::Failed(failure)
+    }
+}
+
+impl From<Damage> for ReadError {
+    fn from(damage: Damage) -> ReadError {
+        ReadError::Damage(damage)
     }
 }
 

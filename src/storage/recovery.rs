@@ -9,7 +9,8 @@
 //! * If it is not whole, it is a torn tail, provided that it can be one: nothing whole stands behind it, and all that
 //!   is not zero lies where that one unit can lie. It is overwritten with zeros, synced, and a warning says so.
 //!
-//! All else is damage. That zeros were never written, and not written and lost, is told by the same rule: a later
+//! All else is damage. It is outlived where the body of an entry is damaged, its head is good, and a snapshot stands for the
+//! slot: what accepting it promised stands in the head, and the body is not needed. That zeros were never written, and not written and lost, is told by the same rule: a later
 //! unit that says that the log was synced further than what can be read proves a loss, be it a whole segment.
 //! What cannot be told is rot within the last unit from a tear of it: it is cut off with a warning.
 
@@ -18,6 +19,7 @@ use super::files::{File, Files};
 use super::reader::{Found, LogReader, ReadError, SLICE_BYTES, Segments, UnitWalk};
 use super::segment::{beginning_of, segment_name};
 use super::unit::{Position, UNIT_HEADER_BYTES, UNIT_MAGIC, UnitHeader};
+use crate::paxos::Slot;
 use std::io::IoSlice;
 
 /// One reading back.
@@ -26,6 +28,8 @@ pub(super) struct Recovery<'a, Fs: Files> {
     pub(super) reader: &'a mut LogReader<Fs>,
     pub(super) segments: &'a Segments,
     pub(super) log_id: u64,
+    /// A snapshot stands for entries up to here: a damaged body of one is outlived.
+    pub(super) covered: Slot,
 }
 
 /// A unit that has a good header and is not whole, and what is wrong with it.
@@ -59,7 +63,7 @@ impl<Fs: Files> Recovery<'_, Fs> {
             if next.is_none() {
                 return self.finish(unit, end, give);
             }
-            self.walk(unit, give)?;
+            self.walk(unit, self.covered, give)?;
             end = unit.end();
         }
         self.cut_tail(end, None)?;
@@ -73,11 +77,12 @@ impl<Fs: Files> Recovery<'_, Fs> {
         before: Position,
         give: &mut dyn FnMut(Found),
     ) -> Result<Position, OpenError> {
-        match self.walk(last, &mut |_| {}) {
+        // Of what was torn the head may be newer than the body, so here all must be whole.
+        match self.walk(last, Slot::ZERO, &mut |_| {}) {
             Ok(()) => {
                 self.cut_tail(last.end(), None)?;
                 self.rewrite(last)?;
-                self.walk(last, give)?;
+                self.walk(last, Slot::ZERO, give)?;
                 Ok(last.end())
             }
             // A log that lost its beginning holds what proves that it may: its first unit was synced.
@@ -94,8 +99,8 @@ impl<Fs: Files> Recovery<'_, Fs> {
         self.reader.unit_behind(end, self.segments, self.log_id)
     }
 
-    fn walk(&mut self, unit: UnitHeader, give: &mut dyn FnMut(Found)) -> Result<(), ReadError> {
-        let mut walk = UnitWalk::new(unit);
+    fn walk(&mut self, unit: UnitHeader, covered: Slot, give: &mut dyn FnMut(Found)) -> Result<(), ReadError> {
+        let mut walk = UnitWalk::new(unit, covered);
         while let Some(found) = walk.next(self.reader)? {
             give(found);
         }

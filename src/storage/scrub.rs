@@ -15,8 +15,8 @@
 use super::error::{Damage, DamageKind, Failure, StorageError};
 use super::files::{File, Files};
 use super::identity::{IDENTITY_NAME, Identity};
-use super::segment::{beginning_of, check_header, segment_name};
-use super::snapshot::{HEADER_BYTES_MAX, SnapshotReader, snapshot_name};
+use super::segment::{beginning_of, check_header, segment_name, segment_of};
+use super::snapshot::{HEADER_BYTES_MAX, SnapshotReader, snapshot_name, snapshot_of};
 use super::unit::{self, Position, RECORD_PREFIX_BYTES, UNIT_HEADER_BYTES, UnitHeader};
 use super::wal::Extent;
 use super::{OpenError, Storage};
@@ -24,6 +24,7 @@ use crate::paxos::Slot;
 use crate::wire::record::{BodyRef, HEAD_BYTES_MAX};
 use crc32fast::Hasher;
 use std::io;
+use std::time::Duration;
 
 /// Bytes that one step reads of the log at most.
 pub const SLICE_BYTES: usize = 128 << 10;
@@ -32,6 +33,24 @@ const _: () = assert!(
     SLICE_BYTES > UNIT_HEADER_BYTES + RECORD_PREFIX_BYTES + HEAD_BYTES_MAX,
     "every header fits a slice, so each slice gets further"
 );
+
+/// How fast a directory is scrubbed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Most bytes that are read in a second; 0: it is off.
+    pub bytes_per_second: u64,
+    /// Between two passes, and before the first.
+    pub rest: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace {
+            bytes_per_second: 1 << 20,
+            rest: Duration::from_secs(10),
+        }
+    }
+}
 
 /// What is damaged, as the node knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +70,20 @@ pub struct Finding {
     pub place: Place,
     /// The file, the place in it and what is wrong there.
     pub damage: Damage,
+}
+
+impl Finding {
+    /// Damage that was found otherwise; `None` if it is in no file that the scrub looks at.
+    pub fn of(damage: Damage) -> Option<Finding> {
+        let name = damage.file.rsplit('/').next()?;
+        let place = match (segment_of(name), snapshot_of(name)) {
+            (Some(segment), _) => Place::Segment(segment),
+            (_, Some(slot)) => Place::Snapshot(slot),
+            _ if name == IDENTITY_NAME => Place::Identity,
+            _ => return None,
+        };
+        Some(Finding { place, damage })
+    }
 }
 
 /// What one step came to.

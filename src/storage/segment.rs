@@ -9,7 +9,7 @@
 use super::DISK_FORMAT;
 use super::error::{Damage, DamageKind, Failure, OpenError};
 use super::files::{File, Files};
-use super::unit::Position;
+use super::unit::{Position, UnitBuffer};
 use crate::wire::bytes::{Reader, Writer};
 use std::io::IoSlice;
 
@@ -36,7 +36,7 @@ pub fn segment_name(segment: u32) -> String {
 }
 
 /// The segment that a file name means.
-pub(super) fn segment_of(name: &str) -> Option<u32> {
+pub fn segment_of(name: &str) -> Option<u32> {
     let number = name.strip_prefix("wal-")?.strip_suffix(".log")?.parse().ok()?;
     (segment_name(number) == name).then_some(number)
 }
@@ -188,6 +188,18 @@ impl<F: File> Making<F> {
             written: header.len() as u32,
             file,
         })
+    }
+
+    /// Writes the first unit behind the header, before anything else.
+    pub(super) fn put_unit<Fs: Files<File = F>>(&mut self, files: &Fs, unit: &UnitBuffer) -> Result<(), Failure> {
+        let name = temporary_name(self.segment);
+        let failed = |source| Failure::new("write to", files.path(&name), source);
+        let gap = u64::from(UNITS_BEGIN - self.written);
+        self.file.write_zeros(self.written.into(), gap).map_err(failed)?;
+        let written = self.file.write_all_at(&mut unit.pieces(), UNITS_BEGIN.into());
+        written.map_err(failed)?;
+        self.written = UNITS_BEGIN + unit.length() as u32;
+        Ok(())
     }
 
     /// Writes and syncs at most `bytes_max` of its zeros; behind the last, gives it its name. Whether it is ready.

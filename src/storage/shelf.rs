@@ -6,13 +6,10 @@
 use super::error::{Damage, DamageKind, Failure, OpenError};
 use super::files::{File, Files};
 use super::snapshot::{self, Header, Loading, snapshot_name};
-use super::{Storage, StorageError};
+use super::{DAMAGED_SUFFIX, Storage, StorageError};
 use crate::kv::State;
 use crate::paxos::Slot;
 use crate::rules::Rules;
-
-/// End of the names of snapshots that were found damaged. One is kept, for whoever wants to look at it.
-const DAMAGED_SUFFIX: &str = ".damaged";
 
 /// What a node starts from.
 #[derive(Debug, Default)]
@@ -91,13 +88,17 @@ impl<Fs: Files> Storage<Fs> {
         Ok(())
     }
 
-    /// A damaged snapshot gets another name, in place of one found earlier.
+    /// A damaged snapshot gets another name, in place of one found earlier: one is kept.
     fn set_aside(&self, slot: Slot) -> Result<(), Failure> {
         let name = snapshot_name(slot);
         let aside = format!("{name}{DAMAGED_SUFFIX}");
         let failed = |source| Failure::new("rename", self.files.path(&name), source);
         for old in self.files.list().map_err(failed)? {
-            if old.ends_with(DAMAGED_SUFFIX) && old != aside {
+            let is_snapshot = old
+                .strip_suffix(DAMAGED_SUFFIX)
+                .and_then(snapshot::snapshot_of)
+                .is_some();
+            if is_snapshot && old != aside {
                 self.files
                     .remove(&old)
                     .map_err(|source| Failure::new("remove", self.files.path(&old), source))?;

@@ -12,10 +12,10 @@
 //! `protocol.md`, "On disk", has the bytes as boxes. Not here: where units go (wal.rs), what to make of bad ones
 //! (recovery.rs).
 
-use crate::paxos::Slot;
+use crate::paxos::{Ballot, Slot};
 use crate::wire::Record;
 use crate::wire::bytes::{Reader, Writer};
-use crate::wire::record::{BodyRef, HEAD_BYTES_MAX, RecordKind, body_of_head};
+use crate::wire::record::{BodyRef, HEAD_BYTES_MAX, RecordKind, body_of_head, entry_of_head};
 use bytes::Bytes;
 use std::fmt;
 use std::io::IoSlice;
@@ -221,6 +221,11 @@ pub(super) fn check_head(bytes: &[u8], at: Position) -> Result<RecordHead, Strin
 pub(super) fn decode(head: RecordHead, bytes: &[u8], body: Bytes) -> Result<Record, String> {
     let body = head.body.map(|_| body);
     Record::decode(head.kind, &bytes[RECORD_PREFIX_BYTES..], body).map_err(|error| format!("record: {error}"))
+}
+
+/// The slot and ballot of the entry whose prefix and head were checked, whatever became of its body.
+pub(super) fn entry_of(head: RecordHead, bytes: &[u8]) -> Option<(Slot, Option<Ballot>)> {
+    entry_of_head(head.kind, &bytes[RECORD_PREFIX_BYTES..]).ok().flatten()
 }
 
 fn head_crc(prefix: &[u8], head: &[u8]) -> u32 {

@@ -16,13 +16,13 @@
 
 mod truncate;
 
-use super::error::{DamageKind, Failure, OpenError, StorageError};
+use super::error::{Damage, DamageKind, Failure, OpenError, StorageError};
 use super::files::{File, Files};
 use super::index::{Place, SlotIndex};
-use super::reader::{Found, LogReader, ReadError, SLICE_BYTES, Segments, UnitWalk};
+use super::reader::{Content, Found, LogReader, ReadError, SLICE_BYTES, Segments, UnitWalk};
 use super::recovery::Recovery;
 use super::segment::{self, Making, beginning_of, segment_name};
-use super::unit::{self, Position, UNIT_HEADER_BYTES, UnitBuffer};
+use super::unit::{Position, UNIT_HEADER_BYTES, UnitBuffer};
 use crate::paxos::{Entry, Slot};
 use crate::wire::Record;
 use truncate::Truncation;
@@ -60,6 +60,8 @@ pub struct Wal<Fs: Files> {
     index: SlotIndex,
     reread: Option<Reread>,
     truncation: Truncation,
+    /// The start had a snapshot of this slot, which stands for the bodies of entries up to there.
+    covered: Slot,
 }
 
 /// What of the log is on disk.
@@ -90,6 +92,8 @@ struct Tip<F> {
     end: Position,
     /// Behind the last unit that is synced.
     synced: Position,
+    /// The next unit goes to the next segment, which is there.
+    is_left: bool,
 }
 
 /// The making of the segment behind the last one that is there.
@@ -112,13 +116,21 @@ struct Reread {
 }
 
 impl<Fs: Files> Wal<Fs> {
-    /// Makes the first segment of a new log. Nothing else may be in the way.
+    /// Makes the first segment of a new log, with these records in it. Nothing else may be in the way. It has its name only
+    /// when all of that is durable.
     ///
     /// # Errors
     /// [`OpenError::Failed`].
-    pub(super) fn create(files: &Fs, log_id: u64, segment_bytes: u32) -> Result<(), OpenError> {
+    pub(super) fn create(files: &Fs, log_id: u64, segment_bytes: u32, records: &[Record]) -> Result<(), OpenError> {
         let size = segment_bytes.min(FIRST_SEGMENT_BYTES);
         let mut making = Making::begin(files, 1, size, log_id)?;
+        if !records.is_empty() {
+            let mut unit = UnitBuffer::default();
+            let taken = unit.fill(records, (size - segment::UNITS_BEGIN) as usize);
+            assert!(taken == records.len(), "a new log begins with a few small records");
+            unit.place(beginning_of(1), beginning_of(1), log_id);
+            making.put_unit(files, &unit)?;
+        }
         making.advance(files, size)?;
         Ok(())
     }
@@ -162,14 +174,16 @@ impl<Fs: Files> Wal<Fs> {
             index: SlotIndex::default(),
             reread: None,
             truncation: Truncation::default(),
+            covered: Slot::ZERO,
         })
     }
 
     /// Reads the whole log back, in bounded memory, and hands every record on in order. What is handed on is on disk.
+    /// Returns the damage of bodies that are not needed, since a snapshot of slot `covered` stands for them.
     ///
     /// # Errors
-    /// Damage anywhere but in a torn tail; then nothing that was handed on may be acted on.
-    pub(super) fn recover(&mut self, give: &mut dyn FnMut(Record)) -> Result<(), OpenError> {
+    /// Any other damage but in a torn tail; then nothing that was handed on may be acted on.
+    pub(super) fn recover(&mut self, covered: Slot, give: &mut dyn FnMut(Record)) -> Result<Vec<Damage>, OpenError> {
         assert!(matches!(self.state, State::Unread), "the log is read back once");
         let (index, truncation) = (&mut self.index, &mut self.truncation);
         let first = *self.segments.keys().next().expect("a log has a segment");
@@ -178,15 +192,22 @@ impl<Fs: Files> Wal<Fs> {
             reader: &mut self.reader,
             segments: &self.segments,
             log_id: self.log_id,
+            covered,
         };
+        let mut outlived = Vec::new();
         let end = recovery.run(&mut |found: Found| {
-            if let Some(slot) = unit::slot_of(&found.record) {
+            if let Some(slot) = found.slot() {
                 let Found { at, bytes, .. } = found;
                 index.put(slot, Place { at, bytes });
                 truncation.note_slot(at.segment, slot);
             }
-            truncation.note_found(&found.record, first);
-            give(found.record);
+            if let Content::Head { damage, .. } = &found.content {
+                outlived.push(damage.clone());
+            }
+            if let Some(record) = found.into_record() {
+                truncation.note_found(&record, first);
+                give(record);
+            }
         })?;
         self.check_beginning(first)?;
         self.reader.close();
@@ -196,8 +217,15 @@ impl<Fs: Files> Wal<Fs> {
             .open(&name)
             .map_err(|source| Failure::new("open", self.files.path(&name), source))?;
         let synced = end;
-        self.state = State::Open(Tip { file, end, synced });
-        Ok(())
+        let is_left = false;
+        self.state = State::Open(Tip {
+            file,
+            end,
+            synced,
+            is_left,
+        });
+        self.covered = covered;
+        Ok(outlived)
     }
 
     /// Writes `records` behind the log as one unit; [`Wal::sync`] makes them durable. Only records that no segment could
@@ -286,8 +314,18 @@ impl<Fs: Files> Wal<Fs> {
         let file = self.files.open(&name);
         let file = file.map_err(|source| Failure::new("open", self.files.path(&name), source))?;
         let tip = self.tip()?;
-        tip.file = file;
+        (tip.file, tip.is_left) = (file, false);
         Ok(at)
+    }
+
+    /// Whether no record goes into segments up to this one any more: the segment in use is left once the next is there.
+    pub fn leave_segments(&mut self, upto: u32) -> bool {
+        let has_next = self.ahead_room() > 0;
+        let Ok(tip) = self.tip() else { return false };
+        if tip.end.segment == upto && has_next {
+            tip.is_left = true;
+        }
+        tip.end.segment > upto || tip.is_left && tip.end.segment == upto
     }
 
     /// Makes a slice of the segment ahead, if it is not there. Once a turn, behind its sync. A full disk is no failure
@@ -462,7 +500,7 @@ impl<Fs: Files> Wal<Fs> {
             match self.reread_one(&mut at)? {
                 Some(found) => {
                     bytes += found.bytes as usize;
-                    records.push(found.record);
+                    records.extend(found.into_record());
                 }
                 None => return Ok((records, false)),
             }
@@ -488,7 +526,7 @@ impl<Fs: Files> Wal<Fs> {
                 let what = format!("no unit here, and the log was synced up to {synced}");
                 return Err(ReadError::Damage(self.reader.damage(at.end, DamageKind::UnitHeader, what)).into());
             };
-            at.walk = Some(UnitWalk::new(unit));
+            at.walk = Some(UnitWalk::new(unit, self.covered));
         }
     }
 
@@ -528,8 +566,10 @@ impl<Fs: Files> Wal<Fs> {
 
     /// Bytes left in this segment.
     fn rest(&self) -> usize {
-        self.end()
-            .map_or(0, |end| (self.segments[&end.segment] - end.offset) as usize)
+        match &self.state {
+            State::Open(tip) if !tip.is_left => (self.segments[&tip.end.segment] - tip.end.offset) as usize,
+            _ => 0,
+        }
     }
 
     /// Bytes in the segment ahead, if it is ready.

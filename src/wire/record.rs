@@ -339,6 +339,23 @@ pub fn body_of_head(kind: RecordKind, head: &[u8]) -> Result<Option<BodyRef>, De
     take_body_ref(&mut from).map(Some)
 }
 
+/// The slot of the entry of which this head speaks, and the ballot at which it was accepted, if it was: what is known of a
+/// record whose body is damaged. `None` for the kinds that have no body.
+///
+/// # Errors
+/// [`DecodeError::Truncated`], [`DecodeError::OutOfRange`].
+pub fn entry_of_head(kind: RecordKind, head: &[u8]) -> Result<Option<(Slot, Option<Ballot>)>, DecodeError> {
+    let mut from = Reader::copying(head);
+    match kind {
+        RecordKind::Accepted => {
+            let slot = Slot::take(&mut from, "slot")?;
+            Ok(Some((slot, Some(Ballot::take(&mut from, "ballot")?))))
+        }
+        RecordKind::Copied | RecordKind::Learned => Ok(Some((Slot::take(&mut from, "slot")?, None))),
+        _ => Ok(None),
+    }
+}
+
 fn put_body_ref(entry: &Entry, out: &mut Writer<'_>) {
     out.length32(entry.body.len());
     out.u32(entry.crc);

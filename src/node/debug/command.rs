@@ -46,6 +46,10 @@ pub(super) enum Command {
     Config,
     Metrics,
     Snapshot,
+    Scrub {
+        /// A pass is to begin at once.
+        now: bool,
+    },
     Tail {
         count: usize,
     },
@@ -56,7 +60,7 @@ pub(super) enum Command {
 }
 
 /// Every command with what it shows or does, as `help` lists them. Faults follow from their own table.
-pub(super) const HELP: [(&str, &str); 21] = [
+pub(super) const HELP: [(&str, &str); 22] = [
     ("help", "this list"),
     ("ping", "answers OK pong"),
     ("status", "role, ballots, slots, queues, faults of this node"),
@@ -82,6 +86,10 @@ pub(super) const HELP: [(&str, &str); 21] = [
     ("config", "flags, addresses and versions"),
     ("metrics", "counters since the start, as NAME VALUE"),
     ("snapshot", "take one soon; status shows how far it is"),
+    (
+        "scrub [now]",
+        "how far it has come with looking for rot, and what it found; now: begin a pass",
+    ),
     (
         "tail [N]",
         "the last N events (20; at most 1000): messages, syncs, elections",
@@ -142,6 +150,8 @@ fn parse_words(words: &[OsString]) -> Result<Command, ParseError> {
         ("metrics", []) => Ok(Command::Metrics),
         ("quit", []) => Ok(Command::Quit),
         ("snapshot", []) => Ok(Command::Snapshot),
+        ("scrub", []) => Ok(Command::Scrub { now: false }),
+        ("scrub", ["now"]) => Ok(Command::Scrub { now: true }),
         ("slots", _) => {
             let (from, count) = range("slots [FROM] [N]", rest)?;
             Ok(Command::Slots { from, count })

@@ -76,6 +76,8 @@ pub struct Context<'a> {
     pub faults: &'a mut Faults,
     /// Set if a snapshot is wanted.
     pub wants_snapshot: &'a mut bool,
+    /// Set by `scrub now`.
+    pub wants_scrub: &'a mut bool,
     /// What the other side gets.
     pub out: &'a mut Vec<u8>,
 }
@@ -175,6 +177,10 @@ fn run(context: &mut Context<'_>, session: &mut Session, json: bool, command: Co
         Command::Snapshot => {
             *context.wants_snapshot = true;
             views::snapshot(context)
+        }
+        Command::Scrub { now } => {
+            *context.wants_scrub |= now;
+            views::scrub(context)
         }
         Command::Help => views::help(),
         Command::Tail { count } => feed::last_json(context.ring, count),

@@ -254,11 +254,36 @@ pub(super) fn config(config: &Config) -> Value {
         "max_connections": config.max_connections,
         "segment_bytes": config.segment_bytes,
         "snapshot_bytes": config.snapshot_bytes,
+        "scrub_bytes_per_second": config.scrub_bytes_per_second,
         "disk_reserve": config.disk_reserve,
         "queue_bytes": config.queue_bytes,
         "cache_bytes": config.cache_bytes,
         "allow_faults": config.allow_faults,
         "acceptor_failures": config.acceptor_failures.map(|spec| spec.to_string()),
+    })
+}
+
+/// How far the scrub has come, and damage that is not repaired.
+pub(super) fn scrub(context: &Context<'_>) -> Value {
+    let (machine, now) = (context.machine, context.now);
+    let scrub = machine.scrub();
+    let state = match (scrub.bytes_per_second, scrub.under_way) {
+        (0, _) => "off",
+        (_, Some(_)) => "reads",
+        (_, None) => "rests",
+    };
+    json!({
+        "state": state,
+        "bytes_per_second": scrub.bytes_per_second,
+        "pass_bytes": scrub.under_way.map(|(_, bytes)| bytes),
+        "pass_ms": scrub.under_way.map(|(began, _)| millis(now.since(began))),
+        "passes": scrub.passes,
+        "last_pass_age_ms": scrub.last.map(|(ended, ..)| millis(now.since(ended))),
+        "last_pass_ms": scrub.last.map(|(_, took, _)| millis(took)),
+        "last_pass_bytes": scrub.last.map(|(.., bytes)| bytes),
+        "found": scrub.found,
+        "repaired": scrub.repaired,
+        "damage": status::damage(machine.damage()),
     })
 }
 
@@ -269,6 +294,8 @@ pub(super) fn metrics(context: &Context<'_>) -> Value {
         diverged: digests.health() != Health::Sound,
         votes: context.machine.replica().votes(),
         generation: context.machine.incarnation().generation,
+        scrub: context.machine.scrub(),
+        damage: context.machine.damage().len(),
         ..context.gauges
     };
     let counters = context.metrics.list(&gauges);

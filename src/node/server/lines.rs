@@ -89,6 +89,7 @@ impl Server {
             connection_deadline: self.timers.first().map(|(at, _)| *at),
             faults: &mut self.faults,
             wants_snapshot: &mut self.wants_snapshot,
+            wants_scrub: &mut self.wants_scrub,
             out: &mut out,
         };
         let asked = debug::execute(&mut context, &mut session, line.strip_suffix(b"\r").unwrap_or(line));

@@ -89,6 +89,7 @@ pub struct Server {
     faults: Faults,
     /// Somebody asked for a snapshot at the debug port.
     wants_snapshot: bool,
+    wants_scrub: bool,
     ring: Ring,
     metrics: Metrics,
     complaints: Complaints,
@@ -164,6 +165,7 @@ impl Server {
             encoded: None,
             faults: Faults::new(config.node, config.acceptor_failures),
             wants_snapshot: false,
+            wants_scrub: false,
             ring: Ring::default(),
             metrics: Metrics::default(),
             complaints: Complaints::default(),
@@ -256,6 +258,9 @@ impl Server {
         self.faults.due(now, &mut self.inputs);
         if std::mem::take(&mut self.wants_snapshot) {
             self.inputs.push(Input::TakeSnapshot);
+        }
+        if std::mem::take(&mut self.wants_scrub) {
+            self.inputs.push(Input::Scrub);
         }
         Ok(())
     }

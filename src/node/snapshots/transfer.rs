@@ -241,6 +241,7 @@ impl<Fs: Files> Snapshots<Fs> {
             at,
         });
         self.installed = slot;
+        self.replace_damaged(slot, hands);
         self.since = hands.storage.wal().end().unwrap_or(self.since);
         let old = hands.machine.install(hands.now, state, hands.effects);
         self.freed.push(old);

@@ -21,7 +21,7 @@ mod voting;
 
 pub use leading::PeerProgress;
 
-use super::acceptor::{AHEAD_SLOTS_MAX, Acceptor};
+use super::acceptor::{AHEAD_SLOTS_MAX, Acceptor, Vote};
 use super::digests::{Digests, Health};
 use super::election::{Ask, Election, Timing};
 use super::identity::Lives;
@@ -205,6 +205,21 @@ impl Replica {
             promised: acceptor.promised(),
             used: self.used,
             chosen_upto: self.learner.chosen_upto(),
+        })
+    }
+
+    /// What the log should hold of the entry of `slot`, as far as it is in memory: that it is chosen, or else the vote for
+    /// it, or the copy of one.
+    pub fn write_of(&self, slot: Slot) -> Option<Write> {
+        if let Some(entry) = self.learner.entry(slot) {
+            let entry = entry.clone();
+            return Some(Write::Learned { slot, entry });
+        }
+        let vote = self.acceptor()?.vote(slot)?.clone();
+        let Vote { ballot, entry, is_copy } = vote;
+        Some(match is_copy {
+            true => Write::Copied { slot, ballot, entry },
+            false => Write::Accepted { slot, ballot, entry },
         })
     }
 

@@ -5,6 +5,7 @@ use super::answers::runs_once;
 use super::{Checks, Judged, SlotBooks, broken};
 use crate::machine::Machine;
 use crate::paxos::{NodeId, Slot};
+use crate::storage::{DAMAGED_SUFFIX, Files};
 
 impl Checks {
     /// A look at a node after its turn.
@@ -103,7 +104,11 @@ impl Checks {
     /// # Errors
     /// It takes more.
     pub fn takes(&self, node: &SimNode) -> Judged {
-        let bytes = node.disk.used_bytes();
+        // What was set aside is for its operator to take away.
+        let names = node.disk.list().unwrap_or_default().into_iter();
+        let aside = names.filter(|name| name.ends_with(DAMAGED_SUFFIX));
+        let aside = aside.filter_map(|name| node.disk.contents(&name));
+        let bytes = node.disk.used_bytes() - aside.map(|bytes| bytes.len() as u64).sum::<u64>();
         let kept = node.machine().map(|machine| machine.snapshots().kept.clone());
         let kept = kept.unwrap_or_default();
         let segment_bytes = u64::from(node.segment_bytes);

@@ -2,9 +2,10 @@
 
 use super::super::segment::{UNITS_BEGIN, segment_name};
 use super::super::sim::{SECTOR_BYTES, SimDisk};
-use super::super::testing::{SEGMENT_BYTES, accepted, ballot, disk_with, open};
+use super::super::testing::{SEGMENT_BYTES, accepted, ballot, disk_with, open, options};
 use super::super::unit::{Position, UNIT_HEADER_BYTES, UnitHeader};
-use super::super::{Damage, OpenError};
+use super::super::{Damage, DamageKind, OpenError, Storage, set_log_aside};
+use crate::paxos::{NodeId, Slot, Start};
 use crate::wire::Record;
 use std::ops::Range;
 
@@ -35,11 +36,7 @@ pub(super) fn log() -> Vec<Vec<Record>> {
     vec![
         vec![Record::Promised(ballot(3)), accepted(1, 1200)],
         vec![accepted(2, 1500)],
-        vec![
-            accepted(3, 1500),
-            accepted(4, 700),
-            Record::ChosenUpto(crate::paxos::Slot(2)),
-        ],
+        vec![accepted(3, 1500), accepted(4, 700), Record::ChosenUpto(Slot(2))],
         vec![accepted(5, 900)],
         vec![accepted(6, 1500), accepted(7, 1500)],
         vec![Record::Used(ballot(4)), accepted(8, 600)],
@@ -300,4 +297,67 @@ fn a_unit_that_claims_more_than_its_segment_holds_is_refused_before_it_is_read()
     };
     disk.overwrite(&segment_name(1), second.start.into(), &huge.encode());
     assert!(refusal(&disk).what.contains("longer than its segment"));
+}
+
+#[test]
+fn a_damaged_body_for_which_a_snapshot_stands_is_outlived_and_what_it_promised_is_kept() {
+    let disk = disk_with(&log());
+    let (segment, second) = units(&disk)[1].clone();
+    disk.flip_bit(&segment_name(segment), u64::from(second.end) - 1, 0);
+    let read_over = |covered| {
+        let copy = disk.fork();
+        let (mut storage, _) = Storage::open(copy, &options()).unwrap();
+        let mut records = Vec::new();
+        let outlived = storage.recover_over(Slot(covered), |record| records.push(record));
+        outlived.map(|outlived| (outlived, records))
+    };
+    assert!(matches!(read_over(1), Err(OpenError::Damage(damage)) if damage.kind == DamageKind::RecordBody));
+    let (outlived, records) = read_over(2).unwrap();
+    assert_eq!(outlived.len(), 1);
+    assert_eq!(
+        (outlived[0].kind, outlived[0].offset),
+        (DamageKind::RecordBody, u64::from(second.start) + 40)
+    );
+    let mut expected = log().concat();
+    expected[2] = Record::Promised(ballot(1));
+    assert_eq!(records, expected, "slot 2 was accepted at 1.1");
+    // A head that cannot be read may have been of any record.
+    disk.flip_bit(&segment_name(segment), u64::from(second.start) + 60, 0);
+    assert!(matches!(read_over(2), Err(OpenError::Damage(damage)) if damage.kind == DamageKind::RecordHead));
+}
+
+#[test]
+fn a_log_is_set_aside_and_no_crash_leaves_one_that_does_not_say_so() {
+    let disk = disk_with(&log());
+    disk.flip_bit(&segment_name(1), u64::from(UNITS_BEGIN) + 3, 0);
+    let is_mark =
+        |record: &Record| matches!(record, Record::Peer { node: NodeId(1), start, .. } if *start == Start::default());
+    for crash_at in 1.. {
+        let copy = disk.fork();
+        copy.cut_power_after(crash_at);
+        let done = set_log_aside(&copy, &options()).is_ok();
+        copy.crash();
+        let records = match open(&copy) {
+            Ok((.., records)) => records,
+            Err(error) => {
+                assert!(!done && error.is_loss_of_memory(), "crash at {crash_at}: {error}");
+                set_log_aside(&copy, &options()).unwrap();
+                open(&copy).unwrap().2
+            }
+        };
+        assert!(
+            records.len() == 1 && is_mark(&records[0]),
+            "crash at {crash_at}: {records:?}"
+        );
+        for segment in 1..=3 {
+            let kept = copy.contents(&format!("{}.damaged", segment_name(segment)));
+            assert!(
+                kept.is_some() && kept == disk.contents(&segment_name(segment)),
+                "crash at {crash_at}"
+            );
+        }
+        if done {
+            return;
+        }
+    }
 }

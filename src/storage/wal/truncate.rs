@@ -117,6 +117,13 @@ impl<Fs: Files> Wal<Fs> {
         self.index.get(slot).map_or(begin, |place| place.at)
     }
 
+    /// Slots above `above` whose entries stand in segments up to this one.
+    pub fn slots_up_to_segment(&self, segment: u32, above: Slot) -> Vec<Slot> {
+        let places = self.index.above(above);
+        let found = places.filter(|(_, place)| place.at.segment <= segment);
+        found.map(|(slot, _)| slot).collect()
+    }
+
     /// The first segment to keep if entries up to `slot` are of no use any more to this node, and those up to `wanted` of
     /// none to its peers, for whom at most `extra_bytes` are kept.
     pub fn first_to_keep(&self, slot: Slot, wanted: Slot, extra_bytes: u64) -> u32 {

@@ -59,6 +59,7 @@ impl OneNode {
             request_timeout: Duration::from_secs(5),
             max_connections,
             segment_bytes: 64 << 20,
+            scrub_bytes_per_second: 0,
             snapshot_bytes: 64 << 20,
             disk_reserve: 1 << 20,
             queue_bytes: 64 << 20,
