@@ -157,8 +157,8 @@ pub const LESSONS: [Lesson; 15] = [
         shows: "reads",
         seeds: 600,
         nodes: 3,
-        faults: &[Fault::Pause],
-        storm_s: 4,
+        faults: &[Fault::Pause, Fault::CutOneWay],
+        storm_s: 6,
         overlook: &[],
     },
     Lesson {
