@@ -1,14 +1,16 @@
 //! One connection: a non-blocking socket with what came in and what waits to go out.
 //!
 //! Readiness is edge-triggered: a socket tells once that it became readable or writable, so it is read and written
-//! until it would block. Where a turn's budget ends that before, the connection stays in a list of those that are
+//! until it has no more. Where a turn's budget ends that before, the connection stays in a list of those that are
 //! looked at again in the next turn, which does not wait. Invariants:
-//! * `readable` is false only after a read that would have blocked; `writable` likewise.
-//! * Input grows only by what is asked for: a chunk, or the rest of one frame whose length was checked.
+//! * `readable` is false only after a read that got less than it asked for, or would have blocked: what comes behind such
+//!   a read is told anew. An end or an error that was told already is not, so from then on the socket is read to its end.
+//! * Reads go to one buffer of the loop and are copied out in their true length: a connection that waits holds no more
+//!   than the frame that it has begun.
 //!
 //! Not here: frames (`wire::frame`), roles and limits (server.rs).
 
-use super::limits::{FRAME_TIMEOUT, READ_CHUNK_BYTES, SLOW_READER_TIMEOUT};
+use super::limits::{FRAME_TIMEOUT, SLOW_READER_TIMEOUT};
 use super::output::{Flush, Output};
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
@@ -33,6 +35,8 @@ pub struct Connection {
     output: Output,
     readable: bool,
     writable: bool,
+    /// The poll has told an end or an error, which a read is to find.
+    is_ending: bool,
     /// Bytes that the frame at the front of `input` still needs, where its length is known.
     wanted: usize,
     /// Since when a frame is unfinished.
@@ -66,6 +70,7 @@ impl Connection {
             output: Output::default(),
             readable: false,
             writable: false,
+            is_ending: false,
             wanted: 0,
             unfinished_since: None,
             stuck_since: None,
@@ -85,10 +90,11 @@ impl Connection {
         }
     }
 
-    /// Notes what the poll told.
-    pub fn note_ready(&mut self, readable: bool, writable: bool) {
+    /// Notes what the poll told; `ending`: the other side sends no more, or the socket failed.
+    pub fn note_ready(&mut self, readable: bool, writable: bool, ending: bool) {
         self.readable |= readable;
         self.writable |= writable;
+        self.is_ending |= ending;
     }
 
     /// Whether the socket may have bytes for us.
@@ -116,15 +122,20 @@ impl Connection {
         self.output.push(bytes);
     }
 
-    /// Reads at most about `budget` bytes into [`Connection::input`]; tells how many came.
-    pub fn fill(&mut self, now: Time, budget: usize) -> (usize, Fill) {
+    /// Reads at most about `budget` bytes into [`Connection::input`], through `scratch`; tells how many came.
+    pub fn fill(&mut self, now: Time, budget: usize, scratch: &mut [u8]) -> (usize, Fill) {
         let mut taken = 0;
         while taken < budget {
-            match self.read_once() {
+            match self.transport.read(scratch) {
                 Ok(0) => return (taken, Fill::End),
                 Ok(count) => {
                     taken += count;
                     self.heard = now;
+                    self.take_in(&scratch[..count]);
+                    if count < scratch.len() && !self.is_ending {
+                        self.readable = false;
+                        return (taken, Fill::Drained);
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.readable = false;
@@ -137,15 +148,11 @@ impl Connection {
         (taken, Fill::Budget)
     }
 
-    fn read_once(&mut self) -> io::Result<usize> {
-        let held = self.input.len();
-        let room = READ_CHUNK_BYTES.max(self.wanted);
-        self.input.resize(held + room, 0);
-        let result = self.transport.read(&mut self.input[held..]);
-        let count = result.as_ref().map_or(0, |count| *count);
-        self.input.truncate(held + count);
-        self.wanted = self.wanted.saturating_sub(count);
-        result
+    fn take_in(&mut self, bytes: &[u8]) {
+        // All of a long frame at once, so that it is not moved each time that some of it comes.
+        self.input.reserve(bytes.len().max(self.wanted));
+        self.input.extend_from_slice(bytes);
+        self.wanted = self.wanted.saturating_sub(bytes.len());
     }
 
     /// Tells what a look at the input found: `needed` more bytes for the frame at its front, whose length was checked,
@@ -154,9 +161,7 @@ impl Connection {
         self.wanted = needed;
         if self.input.is_empty() {
             self.unfinished_since = None;
-            if self.input.capacity() > READ_CHUNK_BYTES {
-                self.input = BytesMut::new();
-            }
+            self.input = BytesMut::new();
         } else if self.unfinished_since.is_none() {
             self.unfinished_since = Some(now);
         }
@@ -242,13 +247,15 @@ mod tests {
     use std::net;
     use std::time::Duration;
 
+    const SCRATCH: usize = 16 * 1024;
+
     fn pair() -> (Connection, net::TcpStream) {
         let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
         let far = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (near, remote) = listener.accept().unwrap();
         near.set_nonblocking(true).unwrap();
         let mut connection = Connection::new(TcpStream::from_std(near), remote, Time::ZERO);
-        connection.note_ready(true, true);
+        connection.note_ready(true, true, false);
         (connection, far)
     }
 
@@ -258,26 +265,30 @@ mod tests {
             if connection.input.len() >= bytes {
                 return;
             }
-            connection.note_ready(true, false);
-            connection.fill(Time::ZERO, 1 << 20);
+            connection.note_ready(true, false, false);
+            connection.fill(Time::ZERO, 1 << 20, &mut [0; SCRATCH]);
             std::thread::sleep(Duration::from_millis(1));
         }
         panic!("only {} of {bytes} bytes came", connection.input.len());
     }
 
     #[test]
-    fn a_read_ends_at_would_block_or_at_its_budget() {
+    fn a_read_ends_when_the_socket_has_no_more_or_at_its_budget() {
         let (mut connection, mut far) = pair();
         far.write_all(&vec![1; 100_000]).unwrap();
         fill_until(&mut connection, 100_000);
-        assert!(matches!(connection.fill(Time::ZERO, 1), (0, Fill::Drained)));
+        let mut scratch = [0; SCRATCH];
+        assert!(matches!(
+            connection.fill(Time::ZERO, 1, &mut scratch),
+            (0, Fill::Drained)
+        ));
         assert!(!connection.may_read());
         far.write_all(&vec![2; 100_000]).unwrap();
         std::thread::sleep(Duration::from_millis(20));
-        connection.note_ready(true, false);
-        let (count, fill) = connection.fill(Time::ZERO, 20_000);
+        connection.note_ready(true, false, false);
+        let (count, fill) = connection.fill(Time::ZERO, 20_000, &mut scratch);
         assert!(matches!(fill, Fill::Budget), "{fill:?}");
-        assert!((20_000..20_000 + READ_CHUNK_BYTES).contains(&count) && connection.may_read());
+        assert!((20_000..20_000 + SCRATCH).contains(&count) && connection.may_read());
         drop(far);
     }
 
@@ -298,7 +309,7 @@ mod tests {
             connection.output_deadline(),
             Some(Time::from_millis(7) + SLOW_READER_TIMEOUT)
         );
-        connection.note_ready(false, true);
+        connection.note_ready(false, true, false);
         assert_eq!(connection.flush(Time::from_millis(8)).unwrap(), (0, Flush::Blocked));
         assert_eq!(
             connection.output_deadline(),
@@ -311,6 +322,20 @@ mod tests {
         let (mut connection, far) = pair();
         drop(far);
         std::thread::sleep(Duration::from_millis(20));
-        assert!(matches!(connection.fill(Time::ZERO, 100), (0, Fill::End)));
+        assert!(matches!(
+            connection.fill(Time::ZERO, 100, &mut [0; SCRATCH]),
+            (0, Fill::End)
+        ));
+    }
+
+    #[test]
+    fn an_end_that_was_told_is_found_behind_the_last_bytes() {
+        let (mut connection, mut far) = pair();
+        far.write_all(b"bye").unwrap();
+        drop(far);
+        std::thread::sleep(Duration::from_millis(20));
+        connection.note_ready(true, false, true);
+        let (count, fill) = connection.fill(Time::ZERO, 100, &mut [0; SCRATCH]);
+        assert!(count == 3 && matches!(fill, Fill::End), "{count} bytes, {fill:?}");
     }
 }

@@ -8,8 +8,8 @@ pub const READ_BUDGET_BYTES: usize = 256 * 1024;
 pub const TURN_READ_BYTES: u64 = 4 << 20;
 /// Inputs of one turn after which no further client is read in it.
 pub const TURN_INPUTS_MAX: usize = 2048;
-/// One `read` asks for so much at most, unless a longer frame is known to come.
-pub const READ_CHUNK_BYTES: usize = 16 * 1024;
+/// One `read` asks for so much: the size of the one buffer into which the loop reads from all connections.
+pub const READ_CHUNK_BYTES: usize = 64 * 1024;
 /// Bytes written to one connection in one turn.
 pub const WRITE_BUDGET_BYTES: usize = 4 << 20;
 /// Readiness events taken from one poll; a full batch is followed by another poll that does not wait.

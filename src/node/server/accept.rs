@@ -193,7 +193,7 @@ impl Server {
         self.add(number, Connection::new(stream, remote, now), role, now);
         if let Some(Link { connection, .. }) = self.links.get_mut(&number) {
             // What was sent with the connection is there already.
-            connection.note_ready(true, true);
+            connection.note_ready(true, true, false);
             self.ready.insert(number);
         }
     }

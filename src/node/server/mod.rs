@@ -24,7 +24,7 @@ use super::connection::Connection;
 use super::debug;
 use super::faults::Faults;
 use super::flags::{Config, DebugListen};
-use super::limits::{EVENTS_PER_POLL, POLLS_PER_GATHER, TURN_INPUTS_MAX, TURN_READ_BYTES};
+use super::limits::{EVENTS_PER_POLL, POLLS_PER_GATHER, READ_CHUNK_BYTES, TURN_INPUTS_MAX, TURN_READ_BYTES};
 use super::link::{Link, Overdue, Role};
 use super::logging::Complaints;
 use super::metrics::{Gauges, Metrics};
@@ -63,6 +63,8 @@ pub struct Server {
     listeners: Listeners,
     signals: Option<Signals>,
     links: BTreeMap<u64, Link>,
+    /// Where every read goes first.
+    scratch: Box<[u8]>,
     next_number: u64,
     /// Connections that have not said HELLO, oldest first.
     fresh: BTreeSet<u64>,
@@ -149,6 +151,7 @@ impl Server {
             listeners,
             signals: None,
             links: BTreeMap::new(),
+            scratch: vec![0; READ_CHUNK_BYTES].into(),
             next_number: FIRST_CONNECTION,
             fresh: BTreeSet::new(),
             clients: 0,
@@ -347,7 +350,7 @@ impl Server {
                 let Some(link) = self.links.get_mut(&number) else {
                     return;
                 };
-                link.connection.note_ready(event.readable, event.writable);
+                link.connection.note_ready(event.readable, event.writable, event.closed);
                 self.ready.insert(number);
                 if link.connection.may_write() {
                     self.dirty.insert(number);
@@ -463,7 +466,7 @@ impl Ready {
             // A socket that failed or was closed is read once more to learn how.
             readable: event.is_readable() || event.is_read_closed() || event.is_error(),
             writable: event.is_writable() || event.is_write_closed() || event.is_error(),
-            closed: event.is_read_closed(),
+            closed: event.is_read_closed() || event.is_error(),
         }
     }
 }

@@ -32,7 +32,7 @@ impl Server {
                 self.ready.insert(number);
                 break;
             }
-            let (count, fill) = link.connection.fill(now, budget);
+            let (count, fill) = link.connection.fill(now, budget, &mut self.scratch);
             self.metrics.bytes_in += count as u64;
             budget = budget.saturating_sub(count);
             match fill {
