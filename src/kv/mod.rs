@@ -6,10 +6,11 @@
 //!
 //! * [`command`]: what clients ask for, and what they are answered.
 //! * [`store`]: the map with its revisions. [`session`]: the table of sessions. [`state`]: both, applied entry by entry.
-//! * [`digest`]: what replicas compare. [`snapshot`]: the state cut at one slot, while it goes on.
+//! * `key`: keys as the map holds them. [`digest`]: what replicas compare. [`snapshot`]: the state cut at one slot, while it goes on.
 
 pub mod command;
 pub mod digest;
+mod key;
 pub mod session;
 pub mod snapshot;
 pub mod state;

@@ -244,7 +244,7 @@ impl Loader {
         if !is_behind || !is_sane {
             return Err(LoadError::Order);
         }
-        self.store.load(key, value);
+        self.store.load(&key, value);
         Ok(())
     }
 

@@ -15,6 +15,7 @@
 
 use super::command::{Answer, Expect, Op, Previous, Versioned};
 use super::digest;
+use super::key::Key;
 use super::snapshot::ItemRef;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ const SKIP_BYTES: usize = 64;
 /// Keys and values, with the revisions of each key and of the whole.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
-    map: BTreeMap<Box<[u8]>, Versioned>,
+    map: BTreeMap<Key, Versioned>,
     revision: u64,
     /// Of all keys and values.
     bytes: u64,
@@ -41,8 +42,8 @@ pub struct Store {
 struct MapCut {
     /// The store's revision when it began: a key of a higher version has changed since.
     revision: u64,
-    passed: Option<Box<[u8]>>,
-    kept: BTreeMap<Box<[u8]>, Versioned>,
+    passed: Option<Key>,
+    kept: BTreeMap<Key, Versioned>,
 }
 
 /// What a decided command will do to the map. Borrows from the command.
@@ -213,7 +214,7 @@ impl Store {
         let Some(cut) = &mut self.cut else { return false };
         let from = cut.passed.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut present = self.map.range::<[u8], _>((from, Bound::Unbounded)).peekable();
-        let mut last: Option<Box<[u8]>> = None;
+        let mut last: Option<Key> = None;
         let mut bytes = 0;
         let is_done = loop {
             if bytes >= bytes_max {
@@ -258,10 +259,10 @@ impl Store {
     }
 
     /// Puts a key of a snapshot back.
-    pub(super) fn load(&mut self, key: Box<[u8]>, value: Versioned) {
+    pub(super) fn load(&mut self, key: &[u8], value: Versioned) {
         self.bytes += (key.len() + value.value.len()) as u64;
-        self.content = self.content.wrapping_add(digest::of_key(&key, &value));
-        self.map.insert(key, value);
+        self.content = self.content.wrapping_add(digest::of_key(key, &value));
+        self.map.insert(key.into(), value);
     }
 
     /// The revision that a snapshot was taken at.
