@@ -124,7 +124,7 @@ fn command(opened: u64, number: u64, low: u64, op: Op) -> Command {
 }
 
 fn batch() -> Entry {
-    body::batch(LogTime(60_250), [&command(7, 4, 3, put(false))])
+    body::batch(LogTime(60_250), &[command(7, 4, 3, put(false))])
 }
 
 fn batch_of_every_op() -> Entry {

@@ -329,7 +329,7 @@ impl ClientMachine {
     fn on_reply(&mut self, now: Time, endpoint: usize, request_id: u64, reply: Reply, effects: &mut Vec<Effect>) {
         let other_way = match &reply.leader {
             Some((node, address)) => {
-                let leader = (*node, address.as_str());
+                let leader = (*node, &**address);
                 self.links.follow(endpoint, leader, now, &self.options, effects)
             }
             None => false,

@@ -178,7 +178,7 @@ impl Script {
         let endpoint = self.endpoint(name);
         let sent = self.requests.iter().rev().find(|(to, ..)| *to == endpoint);
         let request_id = sent.expect("a request was sent there").1;
-        let leader = leader.map(|(node, address)| (NodeId(node), address.to_string()));
+        let leader = leader.map(|(node, address)| (NodeId(node), address.into()));
         self.frame(name, request_id, Frame::Reply(Reply { outcome, leader }));
     }
 

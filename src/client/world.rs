@@ -162,7 +162,10 @@ impl World {
 
     fn reply(&mut self, endpoint: usize, life: u64, request_id: u64, outcome: Outcome) {
         let hinted = self.rng.u16(1..=NODES as u16 + 1);
-        let leader = self.rng.bool().then(|| (NodeId(hinted), format!("node{hinted}")));
+        let leader = self
+            .rng
+            .bool()
+            .then(|| (NodeId(hinted), format!("node{hinted}").into()));
         // A fourth node does not exist.
         let leader = leader.filter(|(node, _)| usize::from(node.0) <= NODES);
         let frame = Frame::Reply(Reply { outcome, leader });

@@ -26,6 +26,7 @@ use crate::wire::hello::HelloKind;
 use crate::wire::message::ErrorCode;
 use crate::wire::{Code, Hello, Outcome, Record, Reply, Request, RequestOp, Served, body};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often requests that wait are looked through for passed deadlines (before proposing, each is looked at exactly).
@@ -47,9 +48,10 @@ pub struct Machine {
     pub(super) proposed: BTreeMap<Slot, Proposed>,
     pub(super) reads: Reads,
     pub(super) relays: Relays,
-    /// Peers to whom this node can send, and the addresses that they advertise.
+    /// Peers to whom this node can send.
     pub(super) links_up: BTreeSet<NodeId>,
-    addresses: BTreeMap<NodeId, String>,
+    /// The addresses that nodes advertise, this one included; shared by all replies that name one.
+    addresses: BTreeMap<NodeId, Arc<str>>,
     pub(super) free_bytes: u64,
     shutdown: Option<Shutdown>,
     stance: Stance,
@@ -119,6 +121,7 @@ impl Machine {
         let (relays, state) = (Relays::new(settings.start), State::under(settings.rules));
         let founding = Founding::new(identity, &founding_members, settings.seed);
         Machine {
+            addresses: [(settings.node, settings.advertise.as_str().into())].into(),
             settings,
             replica,
             founding,
@@ -129,7 +132,6 @@ impl Machine {
             reads: Reads::default(),
             relays,
             links_up: BTreeSet::new(),
-            addresses: BTreeMap::new(),
             free_bytes: u64::MAX,
             shutdown: None,
             stance: Stance::Follower,
@@ -277,15 +279,9 @@ impl Machine {
     }
 
     /// The leader that this node knows, with the address that it advertises: the hint in every reply.
-    pub fn leader_hint(&self) -> Option<(NodeId, String)> {
+    pub fn leader_hint(&self) -> Option<(NodeId, Arc<str>)> {
         let node = self.replica.leader()?.node;
-        let own = node == self.settings.node;
-        let address = if own {
-            Some(&self.settings.advertise)
-        } else {
-            self.addresses.get(&node)
-        };
-        Some((node, address.cloned().unwrap_or_default()))
+        Some((node, self.addresses.get(&node).cloned().unwrap_or_default()))
     }
 
     /// The incarnation that this node goes by.
@@ -310,7 +306,7 @@ impl Machine {
 
     fn on_hello(&mut self, from: NodeId, hello: &Hello, dialled: bool, effects: &mut Vec<Effect>) {
         let HelloKind::Node(peer) = &hello.kind else { return };
-        self.addresses.insert(from, peer.advertise.clone());
+        self.addresses.insert(from, peer.advertise.as_str().into());
         let records = self.founding.on_hello(from, hello, dialled, self.out.written());
         self.append(records, effects);
     }
@@ -560,6 +556,21 @@ impl Machine {
                 .expect("this node leads, see the caller");
             self.proposed.insert(slot, Proposed { entry, waiting });
         }
+    }
+
+    /// Whether a turn would propose writes that no input has to come for: what made room for them came behind the last
+    /// turn's proposals.
+    pub fn has_writes_to_propose(&self) -> bool {
+        matches!(self.replica.stance(), Stance::Leader(_)) && !self.queue.is_empty() && self.has_window()
+    }
+
+    /// Bytes of writes that this node may propose once it has taken `inputs`, about.
+    pub fn proposable_bytes(&self, inputs: &[Input]) -> usize {
+        let asked = inputs.iter().filter_map(|input| match input {
+            Input::Client { request, .. } | Input::Forward { request, .. } => Some(requests::request_bytes(request)),
+            _ => None,
+        });
+        self.queue.bytes() + asked.sum::<usize>()
     }
 
     /// Whether another batch may be proposed. Batches that are chosen and wait behind a hole to be applied count as well:

@@ -13,6 +13,7 @@
 use super::limits::{FRAME_TIMEOUT, SLOW_READER_TIMEOUT};
 use super::output::{Flush, Output};
 use crate::time::Time;
+use crate::wire::Frame;
 use bytes::{Bytes, BytesMut};
 use mio::net::TcpStream;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -120,6 +121,11 @@ impl Connection {
     /// Queues bytes; [`Connection::flush`] writes them.
     pub fn push(&mut self, bytes: Bytes) {
         self.output.push(bytes);
+    }
+
+    /// Queues a frame that is for this connection alone; tells how long it is.
+    pub fn push_frame(&mut self, frame: &Frame, request_id: u64) -> usize {
+        self.output.push_frame(frame, request_id)
     }
 
     /// Reads at most about `budget` bytes into [`Connection::input`], through `scratch`; tells how many came.

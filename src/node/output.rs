@@ -1,20 +1,28 @@
-//! What waits to be written to one connection: a queue of shared byte strings, written with as few calls as possible.
+//! What waits to be written to one connection: a queue of byte strings, written with as few calls as possible.
 //!
-//! The queue holds [`Bytes`], so a frame that goes to many peers is in memory once. It does not bound itself: whoever
-//! pushes asks [`Output::len`] first and applies the limit of its kind of connection (limits.rs).
+//! What is shared stands in the queue as [`Bytes`], so a frame that goes to many peers is in memory once. What is of this
+//! connection alone is encoded straight behind it, into a buffer that is used again: many small answers are one piece.
+//! It does not bound itself: whoever pushes asks [`Output::len`] first and applies the limit of its kind of connection
+//! (limits.rs).
 
 use super::limits::WRITE_BUDGET_BYTES;
+use crate::wire::{Frame, frame};
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Write};
 
 /// Most pieces that one vectored write hands to the kernel.
 const SLICES_PER_WRITE: usize = 64;
+/// What is left to an idle connection of its buffer.
+const TAIL_BYTES_KEPT: usize = 512;
 
 /// The queue.
 #[derive(Debug, Default)]
 pub struct Output {
     pieces: VecDeque<Bytes>,
+    /// Behind the pieces; nothing of it is written yet.
+    tail: Vec<u8>,
+    /// Of all that waits.
     bytes: usize,
 }
 
@@ -44,7 +52,29 @@ impl Output {
     pub fn push(&mut self, piece: Bytes) {
         if !piece.is_empty() {
             self.bytes += piece.len();
+            self.seal(0);
             self.pieces.push_back(piece);
+        }
+    }
+
+    /// Encodes a frame behind the others; tells how long it is.
+    pub fn push_frame(&mut self, frame: &Frame, request_id: u64) -> usize {
+        let before = self.tail.len();
+        frame::encode(frame, request_id, &mut self.tail);
+        let count = self.tail.len() - before;
+        self.bytes += count;
+        count
+    }
+
+    /// Makes a piece of the tail, of which so many bytes are written.
+    fn seal(&mut self, written: usize) {
+        if written < self.tail.len() {
+            let mut piece = Bytes::from(std::mem::take(&mut self.tail));
+            piece.advance(written);
+            self.pieces.push_back(piece);
+        } else {
+            self.tail.clear();
+            self.tail.shrink_to(TAIL_BYTES_KEPT);
         }
     }
 
@@ -60,9 +90,11 @@ impl Output {
                 return Ok((written, Flush::Budget));
             }
             let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
-            let used = slices.len().min(self.pieces.len());
-            for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+            let pieces = self.pieces.iter().map(|piece| &piece[..]);
+            let mut used = 0;
+            for (slice, piece) in slices.iter_mut().zip(pieces.chain([&self.tail[..]])) {
                 *slice = IoSlice::new(piece);
+                used += 1;
             }
             match socket.write_vectored(&slices[..used]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
@@ -82,7 +114,9 @@ impl Output {
     fn advance(&mut self, mut count: usize) {
         self.bytes -= count;
         while count > 0 {
-            let Some(front) = self.pieces.front_mut() else { return };
+            let Some(front) = self.pieces.front_mut() else {
+                return self.seal(count);
+            };
             let taken = count.min(front.len());
             front.advance(taken);
             count -= taken;
@@ -139,6 +173,34 @@ mod tests {
             assert_eq!(output.write_to(&mut socket).unwrap().1, Flush::Empty);
             assert_eq!(socket.taken, b"abcdefghijk");
             assert!(output.is_empty());
+        }
+    }
+
+    #[test]
+    fn frames_leave_in_order_with_shared_pieces_whatever_the_socket_takes() {
+        let frame = |nonce| Frame::Ping { nonce };
+        let shared = |nonce| frame::encode_to_bytes(&frame(nonce), 0);
+        for each in 1..=50 {
+            let mut output = Output::default();
+            output.push_frame(&frame(1), 0);
+            output.push_frame(&frame(2), 0);
+            output.push(shared(3));
+            let length = output.push_frame(&frame(4), 0);
+            assert_eq!(output.len(), 4 * length);
+            let mut socket = Narrow {
+                each,
+                calls: 3,
+                taken: Vec::new(),
+            };
+            output.write_to(&mut socket).unwrap();
+            output.push_frame(&frame(5), 0);
+            socket.calls = 1000;
+            assert_eq!(output.write_to(&mut socket).unwrap().1, Flush::Empty, "each={each}");
+            assert_eq!(
+                socket.taken,
+                (1..=5).flat_map(shared).collect::<Vec<u8>>(),
+                "each={each}"
+            );
         }
     }
 

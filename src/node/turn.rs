@@ -195,8 +195,13 @@ impl<F: Files> Turn<F> {
     }
 
     /// Tells the machine the free space now and then, in every turn while it is short, and when it no longer is: the leader
-    /// must stop to propose before the log cannot take what it proposed (`rules.md` 26).
+    /// must stop to propose before the log cannot take what it proposed (`rules.md` 26). While the log's own segments can
+    /// take all that this turn may propose, whatever the disk says, the disk need not be asked.
     fn look_at_free_space(&mut self, now: Time) -> Result<(), Fatal> {
+        let needed = self.machine.proposable_bytes(&self.inputs) as u64 + self.waiting_bytes();
+        if now < self.free_space_at && !self.is_short && 2 * needed <= self.storage.sure_bytes() {
+            return Ok(());
+        }
         let bytes = self.storage.free_bytes().map_err(Fatal::Storage)?;
         let bytes = bytes.saturating_sub(self.waiting_bytes());
         let was_short = std::mem::replace(&mut self.is_short, bytes < 2 * self.proposal_bytes);
@@ -213,11 +218,11 @@ impl<F: Files> Turn<F> {
         self.records.iter().map(bytes).sum::<usize>() as u64
     }
 
-    /// How long the poll of the next turn may wait: not at all while records, answers of the disk or the acceptor's
-    /// failure wait (T2), or a snapshot is under way.
+    /// How long the poll of the next turn may wait: not at all while records, answers of the disk, the acceptor's failure
+    /// (T2) or writes that can be proposed by now wait, or a snapshot is under way.
     pub fn wait(&self, now: Time) -> Option<Duration> {
         let has_work = !self.records.is_empty() || !self.inputs.is_empty() || !self.held.is_empty();
-        if has_work || self.snapshots.is_busy() {
+        if has_work || self.machine.has_writes_to_propose() || self.snapshots.is_busy() {
             return Some(Duration::ZERO);
         }
         let others = [self.scrub.next_at(), self.snapshots.repair_at(now)];

@@ -24,7 +24,7 @@ pub(super) fn entry(stamp: u64, bytes: usize) -> Entry {
         low: 0,
         op,
     };
-    body::batch(LogTime(stamp), [&command])
+    body::batch(LogTime(stamp), &[command])
 }
 
 /// An accepted entry of slot `slot`.

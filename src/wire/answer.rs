@@ -11,6 +11,7 @@ use super::message::WORDS_BYTES_MAX;
 use super::{Code, Outcome, Reply, Served};
 use crate::kv::{Answer, Done, Previous, Versioned};
 use crate::paxos::{NodeId, Slot};
+use std::sync::Arc;
 
 const CLASS_DONE: u8 = 1;
 const CLASS_NOT_DONE: u8 = 2;
@@ -82,11 +83,11 @@ pub(super) fn take_reply(from: &mut Reader<'_>) -> Result<Reply, DecodeError> {
     Ok(Reply { outcome, leader })
 }
 
-fn take_leader(from: &mut Reader<'_>) -> Result<Option<(NodeId, String)>, DecodeError> {
+fn take_leader(from: &mut Reader<'_>) -> Result<Option<(NodeId, Arc<str>)>, DecodeError> {
     let leader = NodeId::take(from, "leader")?;
     let address = from.text8(ADDRESS_BYTES_MAX, "leader address")?;
     if leader != NodeId(0) {
-        return Ok(Some((leader, address)));
+        return Ok(Some((leader, address.into())));
     }
     if !address.is_empty() {
         return Err(DecodeError::OutOfRange {

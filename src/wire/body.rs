@@ -38,18 +38,15 @@ pub fn command_bytes(command: &Command) -> usize {
 }
 
 /// A batch of `commands`, in their order, stamped with `stamp`.
-pub fn batch<'a>(stamp: LogTime, commands: impl IntoIterator<Item = &'a Command>) -> Entry {
-    let mut body = Vec::new();
-    let mut count: u32 = 0;
+pub fn batch(stamp: LogTime, commands: &[Command]) -> Entry {
+    let bytes: usize = commands.iter().map(command_bytes).sum();
+    let mut body = Vec::with_capacity(BATCH_HEAD_BYTES + bytes);
     put_head(&mut body, KIND_BATCH, stamp);
-    Writer::new(&mut body).u32(count);
+    let mut writer = Writer::new(&mut body);
+    writer.length32(commands.len());
     for command in commands {
-        command::put_command(command, &mut Writer::new(&mut body));
-        count += 1;
+        command::put_command(command, &mut writer);
     }
-    let mut counted = Vec::new();
-    Writer::new(&mut counted).u32(count);
-    body[BODY_HEAD_BYTES..BATCH_HEAD_BYTES].copy_from_slice(&counted);
     seal(EntryKind::Batch, stamp, body)
 }
 
@@ -235,7 +232,7 @@ mod tests {
             want_previous: true,
         });
         assert_eq!(command_bytes(&largest), COMMAND_BYTES_MAX);
-        assert!(batch(LogTime(1), [&largest]).body.len() <= BODY_BYTES_MAX);
+        assert!(batch(LogTime(1), &[largest]).body.len() <= BODY_BYTES_MAX);
     }
 
     #[test]
@@ -270,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_count_that_cannot_follow_is_refused_before_anything_is_allocated() {
-        let mut body = batch(LogTime(1), []).body.to_vec();
+        let mut body = batch(LogTime(1), &[]).body.to_vec();
         body[BODY_HEAD_BYTES..].copy_from_slice(&[0xff; 4]);
         let crc = crc32fast::hash(&body);
         let entry = parse(body.into(), crc).expect("the head is whole");

@@ -57,6 +57,8 @@ const _: () = assert!(
     "a part of the smallest entries fits"
 );
 
+/// Room for a frame without values and entries, about.
+const SMALL_FRAME_BYTES: usize = 128;
 /// The flag that says that further replies to the same request follow. No request of this version has more than one.
 const FLAG_MORE: u8 = 1;
 
@@ -279,7 +281,11 @@ pub fn encode(frame: &Frame, request_id: u64, out: &mut Vec<u8>) {
 
 /// The bytes of `frame`, to be shared: a frame without anything of one peer's own is encoded once for all peers.
 pub fn encode_to_bytes(frame: &Frame, request_id: u64) -> Bytes {
-    let mut out = Vec::new();
+    let body_bytes = match frame {
+        Frame::Paxos(Message::Accept { entry, .. }) => entry.body.len(),
+        _ => 0,
+    };
+    let mut out = Vec::with_capacity(body_bytes + SMALL_FRAME_BYTES);
     encode(frame, request_id, &mut out);
     Bytes::from(out)
 }

@@ -409,7 +409,7 @@ mod tests {
             Record::Accepted {
                 slot: Slot(5),
                 ballot: ballot(),
-                entry: body::batch(LogTime(1), []),
+                entry: body::batch(LogTime(1), &[]),
             },
             Record::Learned {
                 slot: Slot(6),

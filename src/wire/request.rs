@@ -5,6 +5,7 @@ use crate::kv::command::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::kv::{Done, Expect, Op, SessionRef, Versioned};
 use crate::paxos::{NodeId, Slot};
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// A client's request. Its id stands in the frame's header and is echoed by every reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub struct Reply {
     /// Exactly one class.
     pub outcome: Outcome,
     /// The leader that the answering node knows, and the address that it advertises (empty if not known).
-    pub leader: Option<(NodeId, String)>,
+    pub leader: Option<(NodeId, Arc<str>)>,
 }
 
 /// One of three classes. No code straddles two.

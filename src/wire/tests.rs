@@ -19,6 +19,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::RngSeed;
+use std::sync::Arc;
 
 // The larger strategies are boxed: nested as they are, a strategy and the tree of what it drew are one value each, and
 // without optimisation several copies of it at a time are more than a thread's stack.
@@ -396,7 +397,7 @@ fn reply() -> BoxedStrategy<Reply> {
         }),
         1 => code(true).prop_map(|code| Outcome::Unknown { code }),
     ];
-    (outcome, option::of((node(), ".{0,20}")))
+    (outcome, option::of((node(), ".{0,20}".prop_map(Arc::from))))
         .prop_map(|(outcome, leader)| Reply { outcome, leader })
         .boxed()
 }
@@ -586,7 +587,7 @@ fn the_largest_legal_command_fits_every_message() {
     assert_eq!(request.check(), Ok(()));
     let entry = body::batch(
         LogTime(1),
-        [&Command {
+        &[Command {
             session,
             number: 1,
             low: 1,
@@ -617,7 +618,7 @@ fn the_largest_legal_command_fits_every_message() {
                     previous: Previous::Was(previous),
                 },
             })),
-            leader: Some((NodeId(1), "a".repeat(hello::ADDRESS_BYTES_MAX))),
+            leader: Some((NodeId(1), "a".repeat(hello::ADDRESS_BYTES_MAX).into())),
         }),
         Frame::Paxos(Message::Accept {
             ballot,
@@ -675,7 +676,7 @@ fn largest_hello() -> Hello {
             start: Start::default(),
             remembered: Some((incarnation, Start::default())),
             founded: true,
-            advertise: "a".repeat(hello::ADDRESS_BYTES_MAX),
+            advertise: "a".repeat(hello::ADDRESS_BYTES_MAX).into(),
             debug: "d".repeat(hello::ADDRESS_BYTES_MAX),
             listed: nodes.clone().map(NodeId).collect(),
             base: Base::default(),

@@ -31,7 +31,10 @@ impl Server {
     /// Queues a frame on one connection.
     pub(super) fn push_frame(&mut self, number: u64, request_id: u64, frame: &Frame) {
         self.metrics.frame_out(frame.name());
-        self.push_bytes(number, frame::encode_to_bytes(frame, request_id));
+        if let Some(link) = self.links.get_mut(&number) {
+            self.queued += link.connection.push_frame(frame, request_id);
+            self.dirty.insert(number);
+        }
     }
 
     pub(super) fn push_bytes(&mut self, number: u64, bytes: Bytes) {

@@ -254,8 +254,14 @@ impl Server {
 
     /// Encodes answers that wait, as long as there is room for them.
     fn encode_answers(&mut self, number: u64) {
-        while let Some((request, reply)) = self.links.get_mut(&number).and_then(|link| link.next_answer()) {
-            self.push_frame(number, request, &Frame::Reply(reply));
+        let Some(link) = self.links.get_mut(&number) else {
+            return;
+        };
+        while let Some((request, reply)) = link.next_answer() {
+            let frame = Frame::Reply(reply);
+            self.metrics.frame_out(frame.name());
+            self.queued += link.connection.push_frame(&frame, request);
+            self.dirty.insert(number);
         }
     }
 
