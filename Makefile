@@ -23,6 +23,7 @@
 #   make model                          the whole of small worlds, above 10^7 states, and the shortest way to each broken rule
 #   make fuzz [DURATION=60s] [TARGET=frame]   damaged input at everything that reads any; INPUT=file tries one again
 #   make soak [SEEDS=2000]              the random worlds for longer
+#   make soak-memory [SECS=20] [CONNECTIONS=9000]   the peak memory of real nodes under all that is bounded, beside the bounds' sum
 #   make scripts                        record the golden scripts anew; read the diff before you commit it
 #   make clean-data                     remove the data of run-cluster
 #   make clean                          remove what was built, and the data
@@ -38,7 +39,7 @@ FIGURES = $(CARGO) bench --quiet --locked --bench figures --
 WORDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run-cluster run-workload bench bench-full bench-targets bench-plot bench-failover bench-memory bench-overload bench-scale bench-micro bench-limits torture test soak sim lessons lessons-page model fuzz lint scripts clean-data clean
+.PHONY: help build run-cluster run-workload bench bench-full bench-targets bench-plot bench-failover bench-memory bench-overload bench-scale bench-micro bench-limits torture test soak soak-memory sim lessons lessons-page model fuzz lint scripts clean-data clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -76,6 +77,9 @@ bench-overload:
 
 bench-scale:
 	JSON=target/figures/scale.json $(FIGURES) scale
+
+soak-memory:
+	$(FIGURES) hold
 
 bench-limits:
 	$(FIGURES) limits

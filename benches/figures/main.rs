@@ -6,13 +6,15 @@
 //! * `matrix`: mixes, clients, pipelines and sizes in a table. `plot`: throughput against latency, as SVG.
 //! * `targets`: the ratios that are aimed at, in pairs. `failover`: the leader killed, handed over; a follower killed.
 //! * `memory`: growth by a million keys. `scale`: by keys, connections, nodes and sizes. `limits`: the references alone.
-//! * `overload`: twice what a cluster can take. `chart`: pictures.
+//! * `overload`: twice what a cluster can take. `hold`: the most memory that a node holds, beside the sum of its bounds.
+//! * `chart`: pictures.
 //!
 //! `make bench…` runs them. Not here: codec, log and state machine by themselves (micro.rs).
 
 mod chart;
 mod failover;
 mod figure;
+mod hold;
 mod machine;
 mod matrix;
 mod memory;
@@ -56,6 +58,8 @@ enum Command {
     Scale(scale::Args),
     /// Twice what a cluster can take, for a minute
     Overload(overload::Args),
+    /// The most that a node holds in memory under everything that is bounded, beside the sum of the bounds
+    Hold(hold::Args),
     /// What this machine allows: disk, echo, bare replication
     Limits(subject::Spans),
     /// One of the references' processes
@@ -76,6 +80,7 @@ fn main() {
         Command::Memory(args) => memory::run(&args),
         Command::Scale(args) => scale::run(&args),
         Command::Overload(args) => overload::run(&args),
+        Command::Hold(args) => hold::run(&args),
         Command::Limits(spans) => machine::limits(spans),
         Command::Serve { role, log, followers } => {
             let log = log.unwrap_or_default();

@@ -111,6 +111,11 @@ pub struct Flags {
     #[arg(long, env = "SYNOD_QUEUE_BYTES", value_name = "SIZE", default_value = "64MiB", value_parser = units::parse_size)]
     pub queue_bytes: u64,
 
+    /// Most bytes that all connections hold together, of what came in and of what waits to go out; above it clients are
+    /// not read
+    #[arg(long, env = "SYNOD_BUFFER_BYTES", value_name = "SIZE", default_value = "256MiB", value_parser = units::parse_size)]
+    pub buffer_bytes: u64,
+
     /// Recent log entries kept in memory for peers that catch up
     #[arg(long, env = "SYNOD_CACHE_BYTES", value_name = "SIZE", default_value = "64MiB", value_parser = units::parse_size)]
     pub cache_bytes: u64,
@@ -174,6 +179,8 @@ pub struct Config {
     pub scrub_bytes_per_second: u64,
     /// See [`Flags::queue_bytes`].
     pub queue_bytes: usize,
+    /// See [`Flags::buffer_bytes`].
+    pub buffer_bytes: usize,
     /// See [`Flags::cache_bytes`].
     pub cache_bytes: usize,
     /// See [`Flags::allow_faults`].
@@ -268,6 +275,7 @@ impl Flags {
             scrub_bytes_per_second: self.scrub_bytes_per_second,
             disk_reserve: self.disk_reserve,
             queue_bytes: usize::try_from(self.queue_bytes).unwrap_or(usize::MAX),
+            buffer_bytes: usize::try_from(self.buffer_bytes).unwrap_or(usize::MAX),
             cache_bytes: usize::try_from(self.cache_bytes).unwrap_or(usize::MAX),
             allow_faults: self.allow_faults,
             acceptor_failures: self.acceptor_failures,
@@ -305,6 +313,9 @@ impl Flags {
         }
         if self.queue_bytes < 4 << 20 {
             return range("--queue-bytes", "at least 4MiB");
+        }
+        if self.buffer_bytes < 8 << 20 {
+            return range("--buffer-bytes", "at least 8MiB");
         }
         Ok(())
     }

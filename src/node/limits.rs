@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Bytes read from one connection in one turn; what is left is read in the next turn, which does not wait.
 pub const READ_BUDGET_BYTES: usize = 256 * 1024;
+/// The same for a peer: the entries that wait in its socket share a sync.
+pub const PEER_READ_BUDGET_BYTES: usize = 4 << 20;
 /// Bytes read from all clients in one turn, about; who is left is read first in the next.
 pub const TURN_READ_BYTES: u64 = 4 << 20;
 /// Inputs of one turn after which no further client is read in it.
@@ -35,8 +37,6 @@ pub const LINGER: Duration = Duration::from_secs(1);
 pub const CLIENT_OUTPUT_HIGH_BYTES: usize = 1 << 20;
 /// Below so many it is read again.
 pub const CLIENT_OUTPUT_LOW_BYTES: usize = 256 * 1024;
-/// Above so many bytes of answers that wait for all clients together, none is read that has any waiting.
-pub const ALL_OUTPUT_HIGH_BYTES: usize = 512 << 20;
 /// Requests of one client whose answers were not encoded yet; at the bound it is not read until one is.
 pub const CLIENT_IN_FLIGHT_MAX: usize = 1024;
 

@@ -3,8 +3,8 @@
 use super::connection::Connection;
 use super::debug;
 use super::limits::{
-    ALL_OUTPUT_HIGH_BYTES, CLIENT_IN_FLIGHT_MAX, CLIENT_OUTPUT_HIGH_BYTES, CLIENT_OUTPUT_LOW_BYTES, DIAL_HELLO_TIMEOUT,
-    DIAL_TIMEOUT, HELLO_TIMEOUT, LINGER, PING_EVERY, PING_TIMEOUT,
+    CLIENT_IN_FLIGHT_MAX, CLIENT_OUTPUT_HIGH_BYTES, CLIENT_OUTPUT_LOW_BYTES, DIAL_HELLO_TIMEOUT, DIAL_TIMEOUT,
+    HELLO_TIMEOUT, LINGER, PING_EVERY, PING_TIMEOUT,
 };
 use crate::paxos::NodeId;
 use crate::time::Time;
@@ -46,8 +46,12 @@ pub struct Link {
     pub role: Role,
     /// When the role was taken.
     since: Time,
-    /// It is not read, because what waits for it is not taken.
+    /// It is not read, because what waits for it is not taken or all connections together hold too much.
     pub paused: bool,
+    /// The second of these is why: nobody but it keeps a frame of its own from being finished.
+    pub stalled: bool,
+    /// Bytes of its input that stand in the books of all connections.
+    pub counted: usize,
     /// Bytes at the front of a debug connection's input that hold no newline.
     pub scanned: usize,
     /// The other side sends no more; what it asked is still answered.
@@ -88,6 +92,8 @@ impl Link {
             role,
             since: now,
             paused: false,
+            stalled: false,
+            counted: 0,
             scanned: 0,
             ended: false,
             pinged: None,
@@ -111,9 +117,9 @@ impl Link {
         }
     }
 
-    /// Whether reading it must wait: it has too much in flight, or does not take what it is sent. `queued` is what
-    /// waits for all clients together.
-    pub fn must_pause(&self, queued: usize) -> bool {
+    /// Whether reading it must wait: it has too much in flight, does not take what it is sent, or (`is_full`) all
+    /// connections together hold as much as they may.
+    pub fn must_pause(&self, is_full: bool) -> bool {
         let output = self.connection.output_len();
         let high = if self.paused {
             CLIENT_OUTPUT_LOW_BYTES
@@ -121,14 +127,9 @@ impl Link {
             CLIENT_OUTPUT_HIGH_BYTES
         };
         match &self.role {
-            Role::Client { in_flight, .. } => {
-                in_flight.len() >= CLIENT_IN_FLIGHT_MAX
-                    || output > high
-                    || (queued > ALL_OUTPUT_HIGH_BYTES && output > 0)
-            }
-            Role::Debug(session) => {
-                session.is_waiting() || output > high || (queued > ALL_OUTPUT_HIGH_BYTES && output > 0)
-            }
+            Role::Client { in_flight, .. } => is_full || in_flight.len() >= CLIENT_IN_FLIGHT_MAX || output > high,
+            // Somebody must be able to look what is the matter.
+            Role::Debug(session) => session.is_waiting() || output > high || (is_full && output > 0),
             _ => false,
         }
     }
@@ -145,7 +146,7 @@ impl Link {
 
     /// When the link must have got on.
     pub fn deadline(&self) -> Option<Time> {
-        let frame = if self.paused {
+        let frame = if self.paused && !self.stalled {
             None
         } else {
             self.connection.frame_deadline()
@@ -274,10 +275,10 @@ mod tests {
         let in_flight = (0..CLIENT_IN_FLIGHT_MAX as u64).collect();
         let answers = VecDeque::new();
         let (mut link, _far) = link(Role::Client { in_flight, answers });
-        assert!(link.must_pause(0));
+        assert!(link.must_pause(false));
         if let Role::Client { in_flight, .. } = &mut link.role {
             in_flight.remove(&7);
         }
-        assert!(!link.must_pause(0) && !link.must_pause(usize::MAX));
+        assert!(!link.must_pause(false) && link.must_pause(true));
     }
 }

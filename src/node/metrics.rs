@@ -88,8 +88,12 @@ pub struct Gauges {
     pub peers: usize,
     /// Connections of the debug port.
     pub debug: usize,
+    /// Bytes that came in on all connections and are no whole frame yet.
+    pub input_bytes: usize,
     /// Bytes that wait to be written to all connections.
     pub output_bytes: usize,
+    /// Clients that are not read because all connections together hold `--buffer-bytes`.
+    pub stalled: usize,
     /// Requests of clients that were not answered yet.
     pub in_flight: usize,
     /// Digests of peers that were compared with this node's own, and those that differed.
@@ -177,7 +181,9 @@ impl Metrics {
             ("connections_fresh", now.fresh as u64),
             ("peer_connections", now.peers as u64),
             ("debug_connections", now.debug as u64),
+            ("input_bytes", now.input_bytes as u64),
             ("output_bytes", now.output_bytes as u64),
+            ("clients_stalled", now.stalled as u64),
             ("requests_in_flight", now.in_flight as u64),
             ("digests_compared", now.digests.0),
             ("digests_differing", now.digests.1),

@@ -98,6 +98,8 @@ pub struct Leadership {
     pub mark: Slot,
     open: BTreeMap<Slot, Open>,
     open_bytes: usize,
+    /// The highest slot that a peer has voted for while it was open, and when one last did.
+    voted: (Slot, Time),
     log_time: LogTime,
     since: Time,
     rules: Rules,
@@ -127,6 +129,7 @@ impl Leadership {
             mark: found.mark,
             open: BTreeMap::new(),
             open_bytes: 0,
+            voted: (Slot::ZERO, now),
             log_time: log_time.max(found.log_time),
             since: now,
             rules: Rules::KEPT,
@@ -212,19 +215,33 @@ impl Leadership {
         self.open.iter().map(|(slot, open)| (*slot, open))
     }
 
-    /// Slots that were last sent before `before`, marked as sent at `now`.
+    /// A peer has voted for open slots up to `last`.
+    pub fn note_voted(&mut self, last: Slot, now: Time) {
+        self.voted = (self.voted.0.max(last), now);
+    }
+
+    /// Since when nothing was heard of a slot that was open at `sent_at`. Links keep their order: what stands behind all
+    /// that was voted for is on its way while votes come, however long the peers' disks take; what was passed over is lost.
+    fn silent_since(voted: (Slot, Time), slot: Slot, sent_at: Time) -> Time {
+        if slot > voted.0 { sent_at.max(voted.1) } else { sent_at }
+    }
+
+    /// The slots of which nothing was heard since `before`, to be sent again; they count as sent `now`.
     pub fn overdue(&mut self, before: Time, now: Time) -> Vec<(Slot, Open)> {
+        let voted = self.voted;
+        let is_overdue = |slot, open: &Open| Self::silent_since(voted, slot, open.sent_at) <= before;
         let mut overdue = Vec::new();
-        for (slot, open) in self.open.iter_mut().filter(|(_, open)| open.sent_at <= before) {
+        for (slot, open) in self.open.iter_mut().filter(|(slot, open)| is_overdue(**slot, open)) {
             open.sent_at = now;
             overdue.push((*slot, open.clone()));
         }
         overdue
     }
 
-    /// When the slot that waits longest was last sent.
+    /// Since when nothing was heard of the slot that is silent for longest.
     pub fn oldest_sent(&self) -> Option<Time> {
-        self.open.values().map(|open| open.sent_at).min()
+        let silent = |(slot, open): (&Slot, &Open)| Self::silent_since(self.voted, *slot, open.sent_at);
+        self.open.iter().map(silent).min()
     }
 
     /// Drops what a forgotten life of `node` voted.

@@ -676,7 +676,7 @@ fn largest_hello() -> Hello {
             start: Start::default(),
             remembered: Some((incarnation, Start::default())),
             founded: true,
-            advertise: "a".repeat(hello::ADDRESS_BYTES_MAX).into(),
+            advertise: "a".repeat(hello::ADDRESS_BYTES_MAX),
             debug: "d".repeat(hello::ADDRESS_BYTES_MAX),
             listed: nodes.clone().map(NodeId).collect(),
             base: Base::default(),

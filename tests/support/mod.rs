@@ -218,6 +218,11 @@ impl RawClient {
         client
     }
 
+    /// The connection, through its handshake, to do with it what no program should.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     pub fn send(&mut self, id: u64, frame: &Frame) {
         let mut bytes = Vec::new();
         frame::encode(frame, id, &mut bytes);

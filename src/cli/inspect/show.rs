@@ -398,7 +398,7 @@ fn reply(of: &Reply) -> Value {
         Outcome::Unknown { code } => as_object(json!({ "outcome": "unknown", "code": code.name() })),
     };
     let leader = of.leader.as_ref();
-    let leader = leader.map(|(node, address)| json!({ "node": node.0, "address": address }));
+    let leader = leader.map(|(node, address)| json!({ "node": node.0, "address": **address }));
     fields.insert("leader".into(), leader.into());
     Value::Object(fields)
 }

@@ -257,6 +257,7 @@ pub(super) fn config(config: &Config) -> Value {
         "scrub_bytes_per_second": config.scrub_bytes_per_second,
         "disk_reserve": config.disk_reserve,
         "queue_bytes": config.queue_bytes,
+        "buffer_bytes": config.buffer_bytes,
         "cache_bytes": config.cache_bytes,
         "allow_faults": config.allow_faults,
         "acceptor_failures": config.acceptor_failures.map(|spec| spec.to_string()),

@@ -15,11 +15,11 @@ impl Server {
     /// False if the connection is paused.
     pub(super) fn take_lines(&mut self, number: u64, machine: &Machine, now: Time) -> bool {
         for _ in 0..DEBUG_LINES_PER_TURN {
-            let queued = self.queued;
+            let is_full = self.is_full();
             let Some(link) = self.links.get_mut(&number) else {
                 return false;
             };
-            link.paused = link.must_pause(queued);
+            link.paused = link.must_pause(is_full);
             if link.paused {
                 return false;
             }

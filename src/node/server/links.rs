@@ -109,6 +109,7 @@ impl Server {
             return;
         };
         self.queued -= link.connection.output_len();
+        self.uncount_input(number, link.counted);
         if let Some(at) = link.armed {
             self.timers.remove(&(at, number));
         }

@@ -7,11 +7,14 @@
 //! * S2. While `ready`, `dirty` or `inputs` hold anything, the poll does not wait; when they are empty it does.
 //! * S3. Each connection's deadline stands in `timers` as the link last told it (`armed`).
 //! * S4. A link that goes away tells its peer's book-keeping exactly once (`Server::detach`).
+//! * S5. A client that `budget` keeps from being read is read again when there is room.
 //!
-//! * `accept`: listeners and limits. `read`: what comes in, frame by frame. `handshake`: HELLO both ways.
+//! * `budget`: what all connections hold together. `accept`: listeners and limits. `read`: what comes in, frame by frame.
+//!   `handshake`: HELLO both ways.
 //! * `links`: dialling, pings, closing. `speak`: the [`Door`](super::door::Door). `lines`: the debug port.
 
 mod accept;
+mod budget;
 mod handshake;
 mod lines;
 mod links;
@@ -37,6 +40,7 @@ use crate::time::Time;
 use crate::wire::Frame;
 use crate::wire::message::ErrorCode;
 use accept::Listeners;
+use budget::Budget;
 use bytes::Bytes;
 use mio::{Events, Poll, Token};
 use speak::Delayed;
@@ -84,6 +88,7 @@ pub struct Server {
     inputs: Vec<Input>,
     /// Bytes that wait to be written to all connections.
     queued: usize,
+    budget: Budget,
     /// Frames held back by an injected delay.
     delayed: Delayed,
     /// The last ACCEPT, encoded once for all peers.
@@ -164,6 +169,7 @@ impl Server {
             peers,
             inputs: Vec::new(),
             queued: 0,
+            budget: Budget::new(config.buffer_bytes),
             delayed: Delayed::default(),
             encoded: None,
             faults: Faults::new(config.node, config.acceptor_failures),
@@ -241,7 +247,9 @@ impl Server {
             fresh: self.fresh.len(),
             peers: self.links.values().filter(|link| link.peer().is_some()).count(),
             debug: self.debug_links,
+            input_bytes: self.budget.input(),
             output_bytes: self.queued,
+            stalled: self.budget.stalled(),
             in_flight: self.links.values().map(in_flight).sum(),
             ..Gauges::default() // what the machine knows is added where the machine is at hand
         }
@@ -254,6 +262,7 @@ impl Server {
         self.poll_all(wait)?;
         let now = self.time();
         self.accept_all(machine, now);
+        self.unstall();
         self.serve_ready(machine, now);
         self.on_timers(machine, now);
         self.dial_all(now);
@@ -319,7 +328,7 @@ impl Server {
     fn wait(&self, wait: Option<Duration>) -> Option<Duration> {
         let now = self.time();
         let busy = !self.ready.is_empty() || !self.dirty.is_empty() || !self.inputs.is_empty();
-        if busy || self.listeners.is_ready(now) {
+        if busy || self.can_unstall() || self.listeners.is_ready(now) {
             return Some(Duration::ZERO);
         }
         let own = [

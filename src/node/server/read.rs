@@ -4,7 +4,7 @@ use super::{Role, Server};
 use crate::machine::{Input, Machine, RequestId};
 use crate::node::connection::Fill;
 use crate::node::faults::Fate;
-use crate::node::limits::READ_BUDGET_BYTES;
+use crate::node::limits::{PEER_READ_BUDGET_BYTES, READ_BUDGET_BYTES};
 use crate::node::ring::{Summary, What};
 use crate::paxos::NodeId;
 use crate::time::Time;
@@ -16,7 +16,12 @@ use bytes::Bytes;
 impl Server {
     /// Reads a connection until it would block, within this turn's budget, and takes every whole frame.
     pub(super) fn serve(&mut self, number: u64, machine: &Machine, now: Time) {
-        let mut budget = READ_BUDGET_BYTES;
+        let is_peer = self.links.get(&number).is_some_and(|link| link.peer().is_some());
+        let mut budget = if is_peer {
+            PEER_READ_BUDGET_BYTES
+        } else {
+            READ_BUDGET_BYTES
+        };
         if !self.connected(number, machine, now) {
             return;
         }
@@ -45,6 +50,7 @@ impl Server {
                 }
             }
         }
+        self.count_input(number);
         if self.links.get(&number).is_some_and(|link| link.is_over()) {
             return self.close(number, "", now);
         }
@@ -66,15 +72,17 @@ impl Server {
 
     fn take_frames(&mut self, number: u64, machine: &Machine, now: Time) -> bool {
         loop {
-            let queued = self.queued;
+            let is_full = self.is_full_for(number);
             let Some(link) = self.links.get_mut(&number) else {
                 return false;
             };
             if matches!(link.role, Role::Closing) {
                 return true;
             }
-            link.paused = link.must_pause(queued);
+            link.paused = link.must_pause(is_full);
+            link.stalled = link.paused && is_full;
             if link.paused {
+                self.note_stalled(number, is_full);
                 return false;
             }
             let is_fresh = matches!(link.role, Role::Fresh);
@@ -91,6 +99,9 @@ impl Server {
                 Ok(None) => {
                     let missing = bytes_missing(&link.connection.input);
                     link.connection.settle(now, missing);
+                    if missing == 0 {
+                        self.note_stalled(number, false);
+                    }
                     return true;
                 }
                 Err(error) => {

@@ -267,9 +267,9 @@ impl Server {
 
     /// Reads on where a pause has ended (S1).
     pub(super) fn resume(&mut self, number: u64) {
-        let queued = self.queued;
+        let is_full = self.is_full_for(number);
         let Some(link) = self.links.get(&number) else { return };
-        if link.paused && !link.must_pause(queued) {
+        if link.paused && !link.must_pause(is_full) {
             self.ready.insert(number);
         }
     }

@@ -210,7 +210,13 @@ impl Replica {
     fn add_votes(&mut self, now: Time, from: NodeId, first: Slot, last: Slot, out: &mut Outbox) {
         let Role::Leading(leading) = &mut self.role else { return };
         let mut chosen = Vec::new();
-        for slot in leading.lead.open_in(first, last) {
+        let open = leading.lead.open_in(first, last);
+        if from != self.config.node
+            && let Some(last) = open.last()
+        {
+            leading.lead.note_voted(*last, now);
+        }
+        for slot in open {
             if let Some(entry) = leading.lead.vote(&self.config.membership, slot, from) {
                 chosen.push((slot, entry));
             }

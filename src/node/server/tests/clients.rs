@@ -220,6 +220,55 @@ fn a_client_that_reads_at_last_gets_every_answer() {
 }
 
 #[test]
+fn when_all_connections_together_hold_too_much_clients_wait_and_each_gets_its_answer() {
+    let node = OneNode::start(100);
+    // Frames that are all but finished, together half as much again as all connections may hold.
+    let mut clients: Vec<(Client, SessionRef)> = (0..BUFFER_BYTES * 3 / (2 << 20))
+        .map(|_| {
+            let mut client = node.client();
+            let session = client.open();
+            (client, session)
+        })
+        .collect();
+    let writers = clients.iter().map(|(client, session)| {
+        let request = Frame::Request(put(*session, 1, b"key", &vec![7; 1 << 20]));
+        let (mut stream, bytes) = (client.stream.try_clone().unwrap(), frame::encode_to_bytes(&request, 9));
+        std::thread::spawn(move || stream.write_all(&bytes[..bytes.len() - 1]).unwrap())
+    });
+    let writers: Vec<_> = writers.collect();
+    while node.ask(|node| node.server().budget.stalled()) == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::thread::sleep(Duration::from_millis(50));
+    let held = node.ask(|node| node.server().budget.input());
+    assert!((BUFFER_BYTES..BUFFER_BYTES + (2 << 20)).contains(&held), "{held} bytes");
+    // Each in turn may finish, and makes room; who has not begun yet is behind those who have.
+    let finishers: Vec<_> = clients
+        .iter()
+        .map(|(client, _)| client.stream.try_clone().unwrap())
+        .zip(writers)
+        .map(|(mut stream, writer)| {
+            std::thread::spawn(move || {
+                writer.join().unwrap();
+                stream.write_all(&[7]).unwrap();
+            })
+        })
+        .collect();
+    for (client, _) in &mut clients {
+        let (id, frame) = client.receive().unwrap();
+        assert!(id == 9 && matches!(frame, Frame::Reply(_)), "{frame:?}");
+    }
+    for finisher in finishers {
+        finisher.join().unwrap();
+    }
+    assert_eq!(
+        node.ask(|node| (node.server().budget.input(), node.server().budget.stalled())),
+        (0, 0)
+    );
+    node.assert_serves();
+}
+
+#[test]
 fn above_the_limit_clients_are_refused_politely_and_peers_keep_their_reserve() {
     let node = OneNode::start(3);
     let mut clients: Vec<Client> = (0..3).map(|_| node.client()).collect();

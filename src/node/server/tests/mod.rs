@@ -22,6 +22,9 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+/// As little as all connections together may hold.
+const BUFFER_BYTES: usize = 8 << 20;
+
 type Errand = Box<dyn FnOnce(&mut Node) + Send>;
 
 /// A cluster of one, on a thread of its own.
@@ -63,6 +66,7 @@ impl OneNode {
             snapshot_bytes: 64 << 20,
             disk_reserve: 1 << 20,
             queue_bytes: 64 << 20,
+            buffer_bytes: BUFFER_BYTES,
             cache_bytes: 64 << 20,
             allow_faults: false,
             acceptor_failures: None,
