@@ -355,6 +355,21 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_behind_all_that_was_voted_for_is_on_its_way_and_what_was_passed_over_is_lost() {
+        let at = Time::from_millis;
+        let slots = |overdue: Vec<(Slot, Open)>| overdue.into_iter().map(|(slot, _)| slot.0).collect::<Vec<u64>>();
+        let mut lead = Leadership::new(ballot(5, 1), &Found::default(), Slot::ZERO, LogTime(0), at(0));
+        for slot in 1..=4 {
+            lead.open(Slot(slot), entry(b"a"), at(0));
+        }
+        lead.note_voted(Slot(2), at(90));
+        assert_eq!(lead.oldest_sent(), Some(at(0)), "slot 1 was passed over");
+        assert_eq!(slots(lead.overdue(at(0), at(100))), [1, 2]);
+        assert_eq!(lead.oldest_sent(), Some(at(90)));
+        assert_eq!(slots(lead.overdue(at(90), at(190))), [3, 4], "no vote came for long");
+    }
+
+    #[test]
     fn a_slot_is_chosen_by_distinct_voters_at_least_a_majority() {
         let members = members();
         let mut lead = Leadership::new(ballot(5, 1), &Found::default(), Slot::ZERO, LogTime(7), Time::ZERO);
