@@ -155,7 +155,7 @@ pub const LESSONS: [Lesson; 15] = [
         look: "A leader stands still for a while. When it goes on, it does not know that the others have given it up and have a \
                new leader, which has acknowledged a write. It answers a read with the state from before that write.",
         shows: "reads",
-        seeds: 3000,
+        seeds: 600,
         nodes: 3,
         faults: &[Fault::Pause, Fault::CutOneWay],
         storm_s: 6,
