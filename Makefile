@@ -13,6 +13,7 @@
 #   make bench-memory                   growth of a node by a million keys
 #   make bench-overload [OVERLOAD=60] [TIMES=2]   twice what a cluster can take, for a minute
 #   make bench-scale [TABLES="keys connections nodes sizes"] [KEYS=...]   tables and pictures of how figures change
+#   make bench-disk [MIB=1024]          snapshots of much data: turns, directories, memory, a new disk, a restart (minutes)
 #   make bench-micro [WORDS=...]        codec, log, acceptor, state machine and checker by themselves
 #   make bench-limits                   what this machine allows: disk, echo, bare replication
 #   make torture [DURATION=60s] [SEED=n]   five real nodes under load and every fault; nothing may be lost
@@ -39,7 +40,7 @@ FIGURES = $(CARGO) bench --quiet --locked --bench figures --
 WORDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run-cluster run-workload bench bench-full bench-targets bench-plot bench-failover bench-memory bench-overload bench-scale bench-micro bench-limits torture test soak soak-memory sim lessons lessons-page model fuzz lint scripts clean-data clean
+.PHONY: help build run-cluster run-workload bench bench-full bench-targets bench-plot bench-failover bench-memory bench-overload bench-scale bench-disk bench-micro bench-limits torture test soak soak-memory sim lessons lessons-page model fuzz lint scripts clean-data clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -80,6 +81,9 @@ bench-scale:
 
 soak-memory:
 	$(FIGURES) hold
+
+bench-disk:
+	$(FIGURES) disk
 
 bench-limits:
 	$(FIGURES) limits

@@ -680,6 +680,35 @@ fn rot_is_found_and_repaired_while_a_node_runs_and_at_its_start() {
 }
 
 #[test]
+fn a_wiped_node_recovers_although_the_others_have_only_snapshots_left() {
+    for nodes in [2, 3] {
+        let mut cluster = start_cluster(nodes, &["--snapshot-bytes", "8MiB", "--cache-bytes", "1MiB"]);
+        let mut client = client(&cluster.addresses(), Duration::from_secs(20));
+        put_large(&mut client, 0, 100);
+        let leader = cluster.wait_for_leader();
+        let others: Vec<u16> = cluster.ids().into_iter().filter(|id| *id != leader).collect();
+        let is_short =
+            |cluster: &synod::cluster::LocalCluster| !cluster.data_dir(leader).join("wal-0000000001.log").exists();
+        assert!(
+            cluster.wait_until(Duration::from_secs(10), is_short),
+            "the log is truncated"
+        );
+        cluster.kill_node(others[0]);
+        std::fs::remove_dir_all(cluster.data_dir(others[0])).expect("it had one");
+        cluster.start_node(others[0]).expect("it starts");
+        wait_until_it_votes(&mut cluster, others[0], 2);
+        let log = cluster.log().join("\n");
+        assert!(
+            log.contains("goes on from the snapshot that it fetched"),
+            "it was sent one"
+        );
+        // Its vote is needed now.
+        others[1..].iter().for_each(|id| assert!(cluster.kill_node(*id)));
+        put_large(&mut client, 100, 2);
+    }
+}
+
+#[test]
 fn ten_seconds_of_torture_hold_every_kind_of_fault_and_lose_nothing() {
     let directory = tempfile::tempdir().expect("the system has room for a directory");
     let seed = fastrand::u64(..1_000_000);

@@ -57,28 +57,46 @@ const RETURN_MAX: Duration = Duration::from_secs(60);
 /// It is back when it lags by no more slots than the load makes in some milliseconds.
 const LAG_MAX: u64 = 200;
 
+/// What a load writes: its clients have one write in flight each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Writes {
+    pub(crate) clients: usize,
+    pub(crate) keys: u64,
+    pub(crate) value_bytes: usize,
+    /// Key after key, instead of any.
+    pub(crate) is_in_order: bool,
+}
+
+/// What is written while nodes die.
+const WRITES: Writes = Writes {
+    clients: CLIENTS,
+    keys: KEYS,
+    value_bytes: VALUE_BYTES,
+    is_in_order: false,
+};
+
 /// A write that was acknowledged.
 #[derive(Clone, Copy)]
-struct Done {
+pub(crate) struct Done {
     begun: Instant,
     ended: Instant,
 }
 
 /// The load, until it is dropped.
-struct Load {
+pub(crate) struct Load {
     done: Receiver<Done>,
     /// All that was received, in the order of their ends.
-    seen: Vec<Done>,
+    pub(crate) seen: Vec<Done>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<u64>>,
 }
 
 impl Load {
-    fn start(endpoints: Vec<String>) -> Load {
+    pub(crate) fn start(endpoints: Vec<String>, writes: Writes) -> Load {
         let (sender, done) = channel();
         let stop = Arc::new(AtomicBool::new(false));
         let is_over = Arc::clone(&stop);
-        let thread = thread::spawn(move || put(&endpoints, &sender, &is_over));
+        let thread = thread::spawn(move || put(&endpoints, writes, &sender, &is_over));
         Load {
             done,
             seen: Vec::new(),
@@ -87,7 +105,7 @@ impl Load {
         }
     }
 
-    fn receive(&mut self) {
+    pub(crate) fn receive(&mut self) {
         self.seen.extend(self.done.try_iter());
     }
 
@@ -98,7 +116,7 @@ impl Load {
     }
 
     /// How long the writes took that ended in a window of time, milliseconds.
-    fn latencies(&mut self, from: Instant, to: Instant) -> Spread {
+    pub(crate) fn latencies(&mut self, from: Instant, to: Instant) -> Spread {
         self.receive();
         let within = self.seen.iter().filter(|done| done.ended >= from && done.ended < to);
         within.map(|done| millis(done.ended - done.begun)).collect()
@@ -118,7 +136,7 @@ impl Load {
     }
 
     /// Ends it; how many writes have an unknown end.
-    fn finish(&mut self) -> u64 {
+    pub(crate) fn finish(&mut self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().expect("it is finished once");
         thread.join().expect("the load runs")
@@ -126,11 +144,11 @@ impl Load {
 }
 
 /// The load's loop.
-fn put(endpoints: &[String], sender: &Sender<Done>, is_over: &AtomicBool) -> u64 {
+fn put(endpoints: &[String], writes: Writes, sender: &Sender<Done>, is_over: &AtomicBool) -> u64 {
     let template = Options::random().expect("the system gives random numbers");
     let mut rng = fastrand::Rng::with_seed(template.seed);
     let mut pool = Pool::new().expect("the system gives a poll");
-    for client in 0..CLIENTS {
+    for client in 0..writes.clients {
         let options = Options {
             seed: rng.u64(..),
             session_id: template.session_id.wrapping_add((client as u128) << 64),
@@ -139,15 +157,17 @@ fn put(endpoints: &[String], sender: &Sender<Done>, is_over: &AtomicBool) -> u64
         pool.add(ClientMachine::new(endpoints.to_vec(), options));
     }
     let origin = now() - Duration::from_nanos(pool.now().0);
-    let mut begun = vec![origin; CLIENTS];
-    let (mut completions, mut unknown) = (Vec::new(), 0);
-    let mut idle: Vec<usize> = (0..CLIENTS).collect();
+    let mut begun = vec![origin; writes.clients];
+    let (mut completions, mut unknown, mut begun_count) = (Vec::new(), 0, 0);
+    let mut idle: Vec<usize> = (0..writes.clients).collect();
     while !is_over.load(Ordering::Relaxed) {
         for client in idle.drain(..) {
-            let key = format!("{:016}", rng.u64(0..KEYS));
+            let number = if writes.is_in_order { begun_count } else { rng.u64(..) };
+            begun_count += 1;
+            let key = format!("{:016}", number % writes.keys);
             let op = Op::Put {
                 key: key.into(),
-                value: vec![b'v'; VALUE_BYTES].into(),
+                value: vec![b'v'; writes.value_bytes].into(),
                 if_absent: false,
                 want_previous: false,
             };
@@ -196,7 +216,7 @@ struct Seen {
 impl Stage {
     fn start(flags: &[String]) -> Stage {
         let subject = Subject::start(3, flags);
-        let load = Load::start(subject.cluster.addresses());
+        let load = Load::start(subject.cluster.addresses(), WRITES);
         Stage { subject, load }
     }
 
@@ -296,7 +316,7 @@ impl Stage {
 }
 
 /// Whether the leader sees that `node` has caught up, and the node votes.
-fn is_back(cluster: &TestCluster, node: u16) -> bool {
+pub(crate) fn is_back(cluster: &TestCluster, node: u16) -> bool {
     let Some(leader) = cluster.leader() else { return false };
     let (Some(leading), Some(following)) = (cluster.status(leader), cluster.status(node)) else {
         return false;

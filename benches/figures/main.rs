@@ -7,11 +7,12 @@
 //! * `targets`: the ratios that are aimed at, in pairs. `failover`: the leader killed, handed over; a follower killed.
 //! * `memory`: growth by a million keys. `scale`: by keys, connections, nodes and sizes. `limits`: the references alone.
 //! * `overload`: twice what a cluster can take. `hold`: the most memory that a node holds, beside the sum of its bounds.
-//! * `chart`: pictures.
+//! * `disk`: what snapshots of much data take, and a node that is sent one. `chart`: pictures.
 //!
 //! `make bench…` runs them. Not here: codec, log and state machine by themselves (micro.rs).
 
 mod chart;
+mod disk;
 mod failover;
 mod figure;
 mod hold;
@@ -52,6 +53,8 @@ enum Command {
     Plot(plot::Args),
     /// The leader killed and handed over under load, a follower killed and started
     Failover(failover::Args),
+    /// Snapshots of much data: turns, directories, memory, a new disk, a restart
+    Disk(disk::Args),
     /// Growth of resident memory by keys
     Memory(memory::Args),
     /// Throughput, memory and start by keys, connections, nodes and sizes of values
@@ -77,6 +80,7 @@ fn main() {
         Command::Targets(args) => targets::run(&args),
         Command::Plot(args) => plot::run(&args),
         Command::Failover(args) => failover::run(&args),
+        Command::Disk(args) => disk::run(&args),
         Command::Memory(args) => memory::run(&args),
         Command::Scale(args) => scale::run(&args),
         Command::Overload(args) => overload::run(&args),

@@ -114,8 +114,10 @@ impl Machine {
         let Some(newest) = newest.filter(|_| may_be) else {
             return false;
         };
+        let slot = newest.slot;
+        effects.push(Effect::Note(Note::OffersSnapshot { to, slot }));
         let transfer = Transfer::Offer {
-            slot: newest.slot,
+            slot,
             bytes: newest.bytes,
             content: newest.content,
         };

@@ -331,6 +331,18 @@ pub enum Note {
         /// From its beginning to its name.
         took: Duration,
     },
+    /// The log lost its beginning: what stood there is in a snapshot.
+    LogTruncated {
+        /// Number of its first segment now.
+        segment: u32,
+    },
+    /// A peer that is far behind is offered a snapshot.
+    OffersSnapshot {
+        /// To whom.
+        to: NodeId,
+        /// Behind which slot.
+        slot: Slot,
+    },
     /// This node is far behind, and fetches a snapshot.
     FetchesSnapshot {
         /// From whom.
@@ -477,6 +489,8 @@ impl Note {
             Note::Founded { .. }
             | Note::WaitsFor { .. }
             | Note::SnapshotTaken { .. }
+            | Note::LogTruncated { .. }
+            | Note::OffersSnapshot { .. }
             | Note::FetchesSnapshot { .. }
             | Note::SnapshotInstalled { .. }
             | Note::DamageRepaired { .. } => false,
@@ -499,6 +513,13 @@ impl fmt::Display for Note {
                     f,
                     "snapshot taken, slot={slot} bytes={bytes} took={}ms",
                     took.as_millis()
+                )
+            }
+            Note::LogTruncated { segment } => write!(f, "log truncated, it begins with segment {segment}"),
+            Note::OffersSnapshot { to, slot } => {
+                write!(
+                    f,
+                    "{to} is behind all entries that are here: offers a snapshot, slot={slot}"
                 )
             }
             Note::FetchesSnapshot { from, slot, bytes } => {

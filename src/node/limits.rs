@@ -90,15 +90,17 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 pub const FREE_SPACE_EVERY: Duration = Duration::from_secs(1);
 
 /// Most bytes that a snapshot gets in one turn: as many as the turn put behind the log, at least one block.
-pub const SNAPSHOT_SLICE_MAX_BYTES: u64 = 8 << 20;
+pub const SNAPSHOT_SLICE_MAX_BYTES: u64 = 4 << 20;
 /// A snapshot is synced whenever so many bytes of it are not.
 pub const SNAPSHOT_SYNC_BYTES: u64 = 1 << 20;
 /// A snapshot that is taken away is cut by so much in one turn.
-pub const SNAPSHOT_CUT_BYTES: u64 = 64 << 20;
+pub const SNAPSHOT_CUT_BYTES: u64 = 16 << 20;
 /// A snapshot for which there was no room is tried again after so long.
 pub const SNAPSHOT_PUT_OFF: Duration = Duration::from_secs(1);
 /// A log that is kept longer for a peer, or while the acceptor is failed, is looked at again after so long.
 pub const PEER_LOG_AGAIN: Duration = Duration::from_secs(1);
+/// A peer that asked for a piece of a snapshot is taken to be fetching or loading it for so long.
+pub const SEND_PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of snapshots read for peers in one turn: a bounded share of the time of a node that others need, too.
 pub const SERVE_TURN_BYTES: u64 = 1 << 20;
 /// Pieces of a snapshot that one peer may wait for; one more is thrown away, and asked for again.

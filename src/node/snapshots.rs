@@ -8,10 +8,13 @@
 //!   `machine::snapshot`): that was synced by the turn behind the one that began it.
 //! * S2. The log reaches back to the older of two snapshots, so a start does with the older if the newer is damaged.
 //! * S3. A disk without room never ends the node here: the older snapshot goes first, then the new one is put off.
+//! * S4. A snapshot that a peer is being sent, and the log behind it, stay as long as the disk's bound allows: else a node
+//!   that loads more slowly than the log grows would never catch up.
 //!
 //! How much of the disk that takes: two snapshots and a third while it is written; between two of them the log grows by
 //! the larger of `--snapshot-bytes` and a quarter of a snapshot, and while one is written by no more than that again
-//! before the older goes. With data D and snapshot bytes S: below 4·D + 6·S.
+//! before the older goes. For a peer that is sent one (S4), it grows by no more than a snapshot and four times
+//! `--snapshot-bytes` in all. With data D and snapshot bytes S: below 4·D + 6·S.
 //!
 //! * `transfer`: files on their way to and from peers. `repair`: what is done about damage that is found in a file.
 //!
@@ -21,7 +24,7 @@ mod repair;
 mod transfer;
 
 use super::limits::{
-    PEER_LOG_AGAIN, SNAPSHOT_CUT_BYTES, SNAPSHOT_PUT_OFF, SNAPSHOT_SLICE_MAX_BYTES, SNAPSHOT_SYNC_BYTES,
+    PEER_LOG_AGAIN, SEND_PATIENCE, SNAPSHOT_CUT_BYTES, SNAPSHOT_PUT_OFF, SNAPSHOT_SLICE_MAX_BYTES, SNAPSHOT_SYNC_BYTES,
 };
 use super::turn::Fatal;
 use crate::kv::State;
@@ -40,6 +43,8 @@ use transfer::{Fetch, Wanted};
 /// A snapshot is at most so much larger than what it is expected to be from the data alone, for each key and session.
 const KEY_OVERHEAD_BYTES: u64 = 32;
 const SESSION_OVERHEAD_BYTES: u64 = 128;
+/// S4: beside a snapshot's size, the log may be so many times `--snapshot-bytes` long before the next is taken all the same.
+const SENDING_LOG: u64 = 4;
 
 /// The snapshots of one directory.
 #[derive(Debug)]
@@ -58,12 +63,19 @@ pub(super) struct Snapshots<Fs: Files> {
     installed: Slot,
     fetch: Option<Fetch<Fs::File>>,
     wanted: VecDeque<Wanted>,
+    /// When a piece was last read for a peer.
+    sent_at: Option<Time>,
     /// States that are of no use any more.
     freed: Vec<State>,
     /// When to look at the log's beginning.
     truncate_at: Option<Time>,
+    /// A segment waits to be removed.
     is_removing: bool,
     repair: Repair,
+    /// The last step took something away.
+    is_tidying: bool,
+    /// Bytes that the log has grown by and no slice of a snapshot has matched.
+    owed_bytes: u64,
 }
 
 /// A snapshot under way.
@@ -133,6 +145,10 @@ impl<Fs: Files> Snapshots<Fs> {
                 at: None,
             });
         }
+        // What a crash left of those that were to be taken away, or what the log does not go on behind.
+        let needs = storage.wal().needs();
+        let of_use = kept.iter().take(2).take_while(|kept| kept.slot >= needs).count();
+        let useless = kept.split_off(of_use).into_iter();
         Ok(Snapshots {
             every_bytes,
             kept,
@@ -140,14 +156,17 @@ impl<Fs: Files> Snapshots<Fs> {
             is_wanted: false,
             not_before: Time::ZERO,
             taking: None,
-            leaving: VecDeque::new(),
-            installed: storage.wal().needs(),
+            leaving: useless.map(|Kept { slot, .. }| Leaving { slot, cut: None }).collect(),
+            installed: needs,
             fetch: None,
             wanted: VecDeque::new(),
+            sent_at: None,
             freed: Vec::new(),
             truncate_at: Some(Time::ZERO),
             is_removing: false,
             repair: Repair::default(),
+            is_tidying: false,
+            owed_bytes: 0,
         })
     }
 
@@ -168,19 +187,25 @@ impl<Fs: Files> Snapshots<Fs> {
     /// [`Fatal`]: the loop must end.
     pub(super) fn step(&mut self, mut hands: Hands<'_, Fs>) -> Result<(), Fatal> {
         let hands = &mut hands;
+        self.owed_bytes += hands.appended;
         self.read_what_is_wanted(hands)?;
-        self.go_on_installing(hands)?;
         self.free();
         self.forgive_lost_log(hands);
         self.go_on_repairing(hands);
-        if let Some(taking) = self.taking.take() {
-            self.go_on(taking, hands)?;
-        } else if self.leaving.is_empty() && self.fetch.is_none() && self.is_due(hands) {
-            self.begin(hands)?;
+        // To free much takes as long as to write much: they take turns.
+        self.is_tidying = !self.is_tidying && (self.is_removing || !self.leaving.is_empty());
+        if self.is_tidying {
+            self.tidy(hands)?;
+        } else {
+            self.go_on_installing(hands)?;
+            if let Some(taking) = self.taking.take() {
+                self.go_on(taking, hands)?;
+            } else if self.leaving.is_empty() && self.fetch.is_none() && self.is_due(hands) {
+                self.begin(hands)?;
+            }
         }
-        self.take_away(hands)?;
         self.look_at_log(hands);
-        self.is_removing = hands.storage.remove_next().map_err(Fatal::Storage)?;
+        self.is_removing = hands.storage.wal().can_remove();
         hands.machine.tell_snapshots(self.view(hands.storage));
         Ok(())
     }
@@ -211,7 +236,15 @@ impl<Fs: Files> Snapshots<Fs> {
             return false;
         }
         let grown = hands.storage.wal().bytes_from(self.since);
-        hands.now >= self.not_before && (self.is_wanted || grown >= self.interval())
+        let is_large = grown >= self.interval() && !self.waits_for_peer(hands);
+        hands.now >= self.not_before && (self.is_wanted || is_large)
+    }
+
+    /// S4: whether the next snapshot waits for a peer that is sent one of those that are here.
+    fn waits_for_peer(&self, hands: &Hands<'_, Fs>) -> bool {
+        let is_sent = self.sent_at.is_some_and(|at| hands.now.since(at) < SEND_PATIENCE);
+        let newest = self.kept.first().map_or(0, |newest| newest.bytes);
+        is_sent && hands.storage.wal().bytes() + self.interval() < newest + SENDING_LOG * self.every_bytes
     }
 
     fn begin(&mut self, hands: &mut Hands<'_, Fs>) -> Result<(), Fatal> {
@@ -231,7 +264,7 @@ impl<Fs: Files> Snapshots<Fs> {
             config: membership.number,
             members: membership.voters().to_vec(),
         };
-        self.is_wanted = false;
+        (self.is_wanted, self.owed_bytes) = (false, 0);
         match SnapshotWriter::begin(&files, &header) {
             Ok(writer) => {
                 self.taking = Some(Taking {
@@ -269,7 +302,7 @@ impl<Fs: Files> Snapshots<Fs> {
 
     fn go_on(&mut self, mut taking: Taking<Fs::File>, hands: &mut Hands<'_, Fs>) -> Result<(), Fatal> {
         let done = match taking.stage {
-            Stage::Filling => fill(&mut taking, hands)?,
+            Stage::Filling => fill(&mut taking, std::mem::take(&mut self.owed_bytes), hands)?,
             Stage::Syncing => taking.writer.sync().map(|()| taking.stage = Stage::Naming),
             Stage::Naming => return self.publish(taking, hands),
         };
@@ -349,14 +382,18 @@ impl<Fs: Files> Snapshots<Fs> {
         self.leaving.push_back(Leaving { slot, cut: None });
     }
 
-    /// One step of taking away what nobody needs.
-    fn take_away(&mut self, hands: &Hands<'_, Fs>) -> Result<(), Fatal> {
-        let Some(mut leaving) = self.leaving.pop_front() else {
+    /// One step of taking away what nobody needs: of a snapshot, or else a segment that a CHECKPOINT lets go.
+    fn tidy(&mut self, hands: &mut Hands<'_, Fs>) -> Result<(), Fatal> {
+        if let Some(mut leaving) = self.leaving.pop_front() {
+            let is_gone = leaving.step(hands.storage.files()).map_err(failed)?;
+            if !is_gone {
+                self.leaving.push_front(leaving);
+            }
             return Ok(());
-        };
-        let is_gone = leaving.step(hands.storage.files()).map_err(failed)?;
-        if !is_gone {
-            self.leaving.push_front(leaving);
+        }
+        if hands.storage.remove_next().map_err(Fatal::Storage)? == Some(true) {
+            let segment = hands.storage.wal().first_segment();
+            hands.note(Note::LogTruncated { segment });
         }
         Ok(())
     }
@@ -385,9 +422,13 @@ impl<Fs: Files> Snapshots<Fs> {
 }
 
 /// Gives the file its next blocks: as many as keep up with the log, within a bound.
-fn fill<Fs: Files>(taking: &mut Taking<Fs::File>, hands: &mut Hands<'_, Fs>) -> Result<Result<(), Failure>, Fatal> {
+fn fill<Fs: Files>(
+    taking: &mut Taking<Fs::File>,
+    owed_bytes: u64,
+    hands: &mut Hands<'_, Fs>,
+) -> Result<Result<(), Failure>, Fatal> {
     let writer = &mut taking.writer;
-    let slice = hands.appended.clamp(BLOCK_BYTES as u64, SNAPSHOT_SLICE_MAX_BYTES);
+    let slice = owed_bytes.clamp(BLOCK_BYTES as u64, SNAPSHOT_SLICE_MAX_BYTES);
     let until = writer.written() + slice;
     while writer.written() < until {
         let room = writer.room();

@@ -359,7 +359,7 @@ impl<F: Files> Turn<F> {
             inputs: &mut self.inputs,
             effects: &mut self.effects,
         })?;
-        if was_busy {
+        if was_busy || self.snapshots.is_busy() {
             let took = door.now().since(now);
             door.sliced(took);
         }

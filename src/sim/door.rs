@@ -406,6 +406,8 @@ impl SimDoor {
             Note::SnapshotTaken { .. } => "takes a snapshot",
             Note::SnapshotPutOff { .. } => "puts a snapshot off",
             Note::WaitsForMemory { .. } => "waits for peers to remember",
+            Note::LogTruncated { .. } => "truncates its log",
+            Note::OffersSnapshot { .. } => "sends a snapshot",
             Note::FetchesSnapshot { .. } => "fetches a snapshot",
             Note::SnapshotInstalled { .. } => "installs a snapshot",
             Note::SnapshotRefused { .. } => "refuses a snapshot",

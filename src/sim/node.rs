@@ -41,6 +41,8 @@ pub struct SimNode {
     pub rot: Option<Rot>,
     /// The next end within a file operation is the process's, not the power's.
     pub is_killed_in_operation: bool,
+    /// When it next fetches a snapshot, it ends within the file operation of this number behind that.
+    pub ends_in_install: Option<u64>,
     /// Until when the turn under way lasts.
     pub busy_until: Time,
     /// Until when the process stands still.
@@ -127,6 +129,7 @@ impl SimNode {
             copy: None,
             rot: None,
             is_killed_in_operation: false,
+            ends_in_install: None,
             busy_until: Time::ZERO,
             paused_until: Time::ZERO,
             wake_at: None,

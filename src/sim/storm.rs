@@ -24,6 +24,8 @@ use std::time::Duration;
 
 /// The usual time of a sync, microseconds.
 const SYNC_US: (u64, u64) = (50, 300);
+/// Fetching a snapshot takes about so many file operations, what goes on beside it included.
+const INSTALL_OPERATIONS: u64 = 40;
 
 /// What happens, and what came of it.
 #[derive(Debug)]
@@ -160,7 +162,11 @@ impl World {
             // Counted when it fires.
             Fault::PowerCutInOperation | Fault::KillInOperation => {
                 self.nodes[node].is_killed_in_operation = kind == Fault::KillInOperation;
-                self.nodes[node].disk.cut_power_after(rng.u64(1..=6));
+                let (soon, of_install) = (rng.u64(1..=6), rng.u64(1..=INSTALL_OPERATIONS));
+                match rng.u8(0..3) {
+                    0 => self.nodes[node].ends_in_install = Some(of_install),
+                    _ => self.nodes[node].disk.cut_power_after(soon),
+                }
             }
             Fault::SyncFailure => self.nodes[node].disk.fail(DiskOp::Sync, rng.u64(1..=3), DiskFault::Io),
             Fault::WriteFailure => self.nodes[node].disk.fail(DiskOp::Write, rng.u64(1..=6), DiskFault::Io),
@@ -256,6 +262,7 @@ impl World {
         self.make_room(node);
         self.nodes[node].sync_us = SYNC_US;
         self.nodes[node].disk.spare();
+        self.nodes[node].ends_in_install = None;
     }
 
     fn cut(&mut self, from: usize, to: usize, until: Time) {

@@ -71,6 +71,7 @@ impl World {
         if let Some(ending) = ending {
             return self.on_ending(node, ending);
         }
+        self.may_end_in_install(node);
         if let Some(machine) = self.nodes[node].machine() {
             let judged = self.shared.checks.borrow_mut().look_at(self.nodes[node].id, machine);
             self.shared.checks.borrow().judge(judged)?;
@@ -85,6 +86,19 @@ impl World {
             self.wake_node_at(node, at.max(self.now));
         }
         Ok(())
+    }
+
+    /// A node that is to end while it fetches a snapshot has begun to.
+    fn may_end_in_install(&mut self, node: usize) {
+        let there = &mut self.nodes[node];
+        let installs = there.machine().is_some_and(|machine| machine.install_view().is_some());
+        if installs && let Some(nth) = there.ends_in_install.take() {
+            there.disk.cut_power_after(nth);
+            self.shared
+                .counts
+                .borrow_mut()
+                .mark("is to end while it fetches a snapshot");
+        }
     }
 
     /// Who leads must hear a quorum, or step down: a client that waits for it could be served by another.

@@ -157,7 +157,7 @@ impl<Fs: Files> Storage<Fs> {
     ///
     /// # Errors
     /// See [`Wal::remove_next`].
-    pub fn remove_next(&mut self) -> Result<bool, StorageError> {
+    pub fn remove_next(&mut self) -> Result<Option<bool>, StorageError> {
         self.wal.remove_next()
     }
 

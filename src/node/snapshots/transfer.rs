@@ -77,6 +77,7 @@ impl<Fs: Files> Snapshots<Fs> {
             bytes += u64::from(wanted.length);
             let is_kept = self.kept.iter().any(|kept| kept.slot == wanted.slot);
             let read = if is_kept {
+                self.sent_at = Some(hands.now);
                 read(hands.storage.files(), wanted)?
             } else {
                 None

@@ -144,15 +144,20 @@ impl<Fs: Files> Wal<Fs> {
         keep
     }
 
-    /// Removes the oldest segment, if a synced CHECKPOINT lets it go and nobody reads the log; whether there is more to do.
+    /// Whether a synced CHECKPOINT lets the oldest segment go, and nobody reads the log.
+    pub fn can_remove(&self) -> bool {
+        self.first_segment() < self.truncation.keep && self.reread.is_none()
+    }
+
+    /// Removes the oldest segment, if that can be; whether it was the last that could.
     ///
     /// # Errors
     /// [`StorageError::Failed`]: final.
-    pub fn remove_next(&mut self) -> Result<bool, StorageError> {
-        let first = self.first_segment();
-        if first >= self.truncation.keep || self.reread.is_some() {
-            return Ok(false);
+    pub fn remove_next(&mut self) -> Result<Option<bool>, StorageError> {
+        if !self.can_remove() {
+            return Ok(None);
         }
+        let first = self.first_segment();
         self.tip()?; // not after a failure
         let name = segment_name(first);
         self.reader.close();
@@ -163,6 +168,6 @@ impl<Fs: Files> Wal<Fs> {
         self.segments.remove(&first);
         let highest = self.truncation.highest.remove(&first).unwrap_or_default();
         self.index.forget(first, highest);
-        Ok(first + 1 < self.truncation.keep)
+        Ok(Some(first + 1 == self.truncation.keep))
     }
 }

@@ -4,7 +4,7 @@
 use super::*;
 use crate::node::open::open as open_directory;
 
-/// What may fail, and how. (Files are only cut where a snapshot of more than 64 MiB is taken away.)
+/// What may fail, and how. (Files are only cut where a snapshot of more than 16 MiB is taken away.)
 const FAULTS: [(DiskOp, Fault); 11] = [
     (DiskOp::Write, Fault::Io),
     (DiskOp::Write, Fault::NoSpace),

@@ -221,7 +221,12 @@ fn without_a_whole_snapshot_a_truncated_log_is_refused_and_left_as_it_is() {
 #[test]
 fn segments_that_were_taken_away_by_somebody_else_are_missed() {
     let disk = SimDisk::new(5);
-    assert!(Writer::default().live(&disk, 120));
+    let (mut turn, mut diary) = begin(&disk).unwrap();
+    Writer::default().work(&mut turn, &mut diary, 120).unwrap();
+    while turn.snapshots.is_busy() {
+        turn.run(&mut diary).unwrap();
+    }
+    drop(turn);
     disk.kill();
     disk.remove(&segments(&disk)[0]).unwrap();
     let first = segments(&disk)[0].clone();
