@@ -134,7 +134,7 @@ fn segments_that_come_and_go_under_a_pass_are_no_damage() {
     };
     storage.append(&[checkpoint]).unwrap();
     storage.sync().unwrap();
-    while storage.remove_next().unwrap() {}
+    while storage.remove_next().unwrap() == Some(false) {}
     for slot in 9..20 {
         storage.append(&[accepted(slot, 1500)]).unwrap();
         storage.sync().unwrap();
