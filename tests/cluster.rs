@@ -682,9 +682,9 @@ fn rot_is_found_and_repaired_while_a_node_runs_and_at_its_start() {
 #[test]
 fn a_wiped_node_recovers_although_the_others_have_only_snapshots_left() {
     for nodes in [2, 3] {
-        let mut cluster = start_cluster(nodes, &["--snapshot-bytes", "8MiB", "--cache-bytes", "1MiB"]);
+        let mut cluster = start_cluster(nodes, &["--snapshot-bytes", "16MiB", "--cache-bytes", "1MiB"]);
         let mut client = client(&cluster.addresses(), Duration::from_secs(20));
-        put_large(&mut client, 0, 100);
+        put_large(&mut client, 0, 120);
         let leader = cluster.wait_for_leader();
         let others: Vec<u16> = cluster.ids().into_iter().filter(|id| *id != leader).collect();
         let is_short =
