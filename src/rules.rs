@@ -41,6 +41,12 @@ pub struct Rules {
     /// A new leader reads only when all that phase 1 found is applied. Else it misses what the leader before it has
     /// acknowledged.
     pub recover_before_reads: bool,
+    /// A leader's lease counts from before its round was sent. Else the time that answers take on their way is counted twice,
+    /// and it reads by a lease that its acceptors take for over.
+    pub lease_from_sending: bool,
+    /// An acceptor that restarts waits for the leases that it may have granted and forgotten. Else it helps another to lead
+    /// while their holder still reads.
+    pub wait_for_leases: bool,
     /// A repeated write is answered with the reply of its first time. Else a client that asks again, because an answer was
     /// lost, has its write done twice.
     pub run_writes_once: bool,
@@ -79,7 +85,7 @@ pub struct UnknownRule {
 type Switch = fn(&mut Rules) -> &mut bool;
 
 /// Every rule by name, in the order of a ballot's life: promises, votes, learning, reads, clients, liveness.
-const SWITCHES: [(&str, Switch); 18] = [
+const SWITCHES: [(&str, Switch); 20] = [
     ("sync-before-promise", |rules| &mut rules.sync_before_promise),
     ("promise-survives-restart", |rules| &mut rules.promise_survives_restart),
     ("use-ballots-once", |rules| &mut rules.use_ballots_once),
@@ -90,6 +96,8 @@ const SWITCHES: [(&str, Switch); 18] = [
     ("apply-without-holes", |rules| &mut rules.apply_without_holes),
     ("confirm-reads", |rules| &mut rules.confirm_reads),
     ("recover-before-reads", |rules| &mut rules.recover_before_reads),
+    ("lease-from-sending", |rules| &mut rules.lease_from_sending),
+    ("wait-for-leases", |rules| &mut rules.wait_for_leases),
     ("run-writes-once", |rules| &mut rules.run_writes_once),
     ("expire-by-log-time", |rules| &mut rules.expire_by_log_time),
     ("recover-before-votes", |rules| &mut rules.recover_before_votes),
@@ -112,6 +120,8 @@ impl Rules {
         compare_ballots: true,
         confirm_reads: true,
         recover_before_reads: true,
+        lease_from_sending: true,
+        wait_for_leases: true,
         run_writes_once: true,
         expire_by_log_time: true,
         apply_without_holes: true,

@@ -25,6 +25,27 @@ impl Time {
     }
 }
 
+/// A moment of a clock that goes on while the machine sleeps, in nanoseconds since an origin of that machine's boot.
+///
+/// [`Time`] need not: what was promised to somebody else for so long must be counted by this one (`rules.md` 16). Both
+/// clocks say nothing of each other's moments, so the two types do not mix. Never sent or stored as a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Boottime(pub u64);
+
+impl Boottime {
+    /// Time gone by since `earlier`; zero if `earlier` is later.
+    pub fn since(self, earlier: Boottime) -> Duration {
+        Time(self.0).since(Time(earlier.0))
+    }
+}
+
+impl Add<Duration> for Boottime {
+    type Output = Boottime;
+    fn add(self, span: Duration) -> Boottime {
+        Boottime((Time(self.0) + span).0)
+    }
+}
+
 impl Add<Duration> for Time {
     type Output = Time;
     fn add(self, span: Duration) -> Time {

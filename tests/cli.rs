@@ -334,6 +334,7 @@ fn hello() -> Hello {
             listed: vec![NodeId(1)],
             base: Base::default(),
             roster: Vec::new(),
+            lease_ms: 0,
         }),
         cluster_name: "synod".into(),
         cluster_id: 1,

@@ -244,6 +244,7 @@ fn messages() -> Vec<(&'static str, Message)> {
             },
         ),
         ("hand-over", Message::HandOver { ballot: ballot(1, 1) }),
+        ("release", Message::Release { ballot: ballot(1, 1) }),
         (
             "recover",
             Message::Recover {
@@ -321,6 +322,7 @@ fn node_hello() -> NodeHello {
         listed: (1..=3).map(NodeId).collect(),
         base: Base::default(),
         roster: roster(),
+        lease_ms: 0,
     }
 }
 
@@ -539,6 +541,7 @@ fn records() -> Vec<(&'static str, Record)> {
         ("record-chosen-upto", Record::ChosenUpto(Slot(9))),
         ("record-roster", Record::Roster(roster())),
         ("record-founded", Record::Founded),
+        ("record-lease", Record::Lease(500)),
         (
             "record-peer",
             Record::Peer {

@@ -104,6 +104,7 @@ const LEASED: Target = target(
     Ratio::Rate(0.85),
 );
 const LEASE_FLAG: &str = "--read-lease";
+const LEASE: &str = "500ms";
 
 /// At most so much of another store's p99.
 const PEER_P99_SHARE: f64 = 0.2;
@@ -164,7 +165,7 @@ pub(crate) fn run(args: &Args) {
     }
     drop(subject);
     if is_wanted(LEASED.name) && has_flag(LEASE_FLAG) {
-        let mut subject = Subject::start(3, &[flags.as_slice(), &[LEASE_FLAG.to_owned()]].concat());
+        let mut subject = Subject::start(3, &[flags.as_slice(), &[format!("{LEASE_FLAG}={LEASE}")]].concat());
         rows.extend(measure(&mut subject, &mut references, &LEASED, args));
     }
     if is_wanted("kill") && args.kills > 0 {

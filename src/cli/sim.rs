@@ -72,6 +72,9 @@ pub struct SimArgs {
     /// At most so many operations of a client at a time
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub lanes: Option<u16>,
+    /// Length of the leases of each cluster (0s: none); drawn if not said
+    #[arg(long, value_name = "DURATION", value_parser = crate::units::parse_duration)]
+    pub read_lease: Option<Duration>,
     /// How long faults happen in each run, in simulated time
     #[arg(long, default_value = "30s", value_parser = parse_positive_duration)]
     pub storm: Duration,
@@ -276,6 +279,7 @@ impl SimArgs {
             keep_faults: self.keep_faults.clone(),
             keep_ops: self.keep_ops.clone(),
             luck: self.luck,
+            read_lease: self.read_lease,
             rules: self.rules(),
             overlook: self.overlook.iter().cloned().collect(),
             ..Options::new(seed)

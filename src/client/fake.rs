@@ -160,6 +160,7 @@ fn hello(node: u16) -> Hello {
                 digest: 0,
             },
             roster: Vec::new(),
+            lease_ms: 0,
         }),
         cluster_name: "synod".into(),
         cluster_id: 1,

@@ -225,6 +225,7 @@ fn node_hello(node: u16) -> Hello {
             listed: Vec::new(),
             base: Base::default(),
             roster: Vec::new(),
+            lease_ms: 0,
         }),
         cluster_name: "synod".into(),
         cluster_id: CLUSTER,

@@ -319,6 +319,7 @@ fn hello(endpoint: usize) -> Hello {
                 digest: 0,
             },
             roster: Vec::new(),
+            lease_ms: 0,
         }),
         cluster_name: String::new(),
         cluster_id: 1,

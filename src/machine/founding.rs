@@ -10,6 +10,7 @@
 //!
 //! Not here: whether this node's own memory is whole (`memory`), what it remembers of others (`remembered`).
 
+use super::leases::LeaseLength;
 use super::memory::{Memory, Verdict};
 use super::remembered::Remembered;
 use crate::paxos::{Ballot, Incarnation, Life, Membership, Message, NodeId, Slot, Start};
@@ -29,6 +30,7 @@ pub(super) struct Identity {
     pub(super) base: Base,
     pub(super) advertise: String,
     pub(super) debug: String,
+    pub(super) lease: LeaseLength,
 }
 
 /// The state of founding, and what this node remembers of its peers.
@@ -89,7 +91,11 @@ impl Founding {
     /// Takes a durable record back.
     pub(super) fn recover(&mut self, record: Record) {
         match record {
-            Record::Roster(roster) => self.replace_roster(roster),
+            Record::Lease(ms) => self.identity.lease.recover(ms),
+            Record::Roster(roster) => {
+                self.identity.lease.recover(0);
+                self.replace_roster(roster);
+            }
             Record::Founded => self.founded_record = Some(0),
             Record::Peer { node, start, .. } if node == self.identity.node => {
                 self.mark_of_loss = Some(record);
@@ -129,6 +135,7 @@ impl Founding {
             records.push(Record::Recovered);
         }
         if !self.roster.is_empty() {
+            records.extend(self.identity.lease.record());
             records.push(Record::Roster(self.roster.clone()));
         }
         if self.founded_record.is_some() {
@@ -155,6 +162,11 @@ impl Founding {
         self.founded_record.is_some_and(|record| record <= self.synced)
     }
 
+    /// The length of the cluster's leases.
+    pub(super) fn lease(&self) -> LeaseLength {
+        self.identity.lease
+    }
+
     /// This node's own memory.
     pub(super) fn memory(&self) -> &Memory {
         &self.memory
@@ -179,6 +191,7 @@ impl Founding {
     pub(super) fn may_send(&self, peer: NodeId, message: &Message) -> bool {
         let needed = match message {
             Message::Recover { .. } | Message::RecoverAnswer(_) | Message::Forgotten { .. } => hello::FEATURE_RECOVERY,
+            Message::Release { .. } => hello::FEATURE_LEASES,
             _ => 0,
         };
         self.knows(peer, needed) && !self.is_silent()
@@ -249,10 +262,12 @@ impl Founding {
             .and_then(|node| self.peers.of(node))
             .map(|life| (life.incarnation, life.start));
         let (founded, roster) = self.told().unwrap_or_default();
+        let lease_ms = self.identity.lease.ms();
+        let leases = if lease_ms > 0 { hello::FEATURE_LEASES } else { 0 };
         Hello {
             version_min: hello::PROTOCOL_VERSION_MIN,
             version_max: hello::PROTOCOL_VERSION_MAX,
-            features: hello::FEATURES,
+            features: hello::FEATURES | leases,
             cluster_name: self.identity.cluster_name.clone(),
             cluster_id: if roster.is_empty() { 0 } else { self.cluster_id() },
             kind: HelloKind::Node(NodeHello {
@@ -266,6 +281,7 @@ impl Founding {
                 listed: self.listed.iter().copied().collect(),
                 base: self.identity.base,
                 roster,
+                lease_ms,
             }),
         }
     }
@@ -296,7 +312,11 @@ impl Founding {
                 format!("node id {} is not of this cluster", node.0),
             );
         }
-        if self.founded_record.is_some() {
+        let is_founded = self.founded_record.is_some();
+        if let Err(words) = self.identity.lease.check(peer.lease_ms, peer.founded, is_founded) {
+            return refuse(ErrorCode::WrongRoster, words);
+        }
+        if is_founded {
             self.check_founded(hello, peer)
         } else {
             self.check_unfounded(hello, peer)
@@ -389,6 +409,9 @@ impl Founding {
             self.peers.greet(from, Life { incarnation, start });
         }
         self.met.insert(from, (peer.incarnation, peer.base));
+        if peer.founded {
+            records.extend(self.identity.lease.fix(peer.lease_ms));
+        }
         if !peer.founded && self.founded_record.is_none() {
             records.extend(self.propose_roster(written + records.len() as u64));
         }
@@ -567,8 +590,9 @@ impl Founding {
     fn adopt_roster(&mut self, roster: Vec<RosterEntry>, written: u64) -> Records {
         let mut records = Records::new();
         if self.roster != roster {
+            records.extend(self.fix_lease());
             self.replace_roster(roster.clone());
-            self.roster_record = written + 1;
+            self.roster_record = written + 1 + records.len() as u64;
             records.push(Record::Roster(roster));
         }
         records.push(Record::Founded);
@@ -585,11 +609,17 @@ impl Founding {
         if self.founded_record.is_some() || roster == self.roster || self.memory.lost().is_some() {
             return Records::new();
         }
+        let mut records: Records = self.fix_lease().into_iter().collect();
         self.replace_roster(roster.clone());
-        self.roster_record = written + 1;
-        let mut records = vec![Record::Roster(roster)];
-        records.extend(self.found_if_confirmed(written + 1)); // a cluster of one
+        self.roster_record = written + 1 + records.len() as u64;
+        records.push(Record::Roster(roster));
+        records.extend(self.found_if_confirmed(self.roster_record)); // a cluster of one
         records
+    }
+
+    /// All whom this node met had leases of one length: it is fixed in front of the first roster.
+    fn fix_lease(&mut self) -> Option<Record> {
+        self.identity.lease.fix(self.identity.lease.ms())
     }
 
     /// All confirmations of the roster on this node's disk are in.

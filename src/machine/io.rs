@@ -4,6 +4,7 @@ use super::status::DamageFinding;
 use crate::paxos::replica::PART_BYTES;
 use crate::paxos::{self, Entry, Incarnation, NodeId, Slot, Start};
 use crate::rules::Rules;
+use crate::time::Boottime;
 use crate::wire::transfer::Transfer;
 use crate::wire::{Hello, Record, Reply, Request, RosterEntry, hello::Base};
 use bytes::Bytes;
@@ -19,6 +20,10 @@ pub struct RequestId {
     /// The client's own id of the request, echoed in the reply's frame.
     pub request: u64,
 }
+
+/// By how many millionths a clock may be off if nothing else is said: a tenth. Crystals are off by less than 100, but what
+/// disciplines a system's clock bends also the one that leases count by: the kernel by up to 500, chronyd by up to 83,333.
+pub const CLOCK_RATE_BOUND_PPM: u32 = 100_000;
 
 /// Something that happened. One input, one call of `step`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +117,12 @@ pub enum Input {
         records: Vec<Record>,
         /// Whether there is more; the machine asks again, behind what it has.
         more: bool,
+    },
+    /// What the clock shows that counts suspension, read behind all that this turn brought (`rules.md` 16). First in each
+    /// turn of a node whose cluster has leases ([`Machine::has_leases`](super::Machine::has_leases)).
+    Clock {
+        /// The reading.
+        clock: Boottime,
     },
     /// Free bytes on the disk, told at start and now and then.
     FreeSpace {
@@ -416,6 +427,10 @@ pub struct Settings {
     pub backoff_base: Duration,
     /// Its cap.
     pub backoff_max: Duration,
+    /// Length of the leases that a leader reads by; zero: it asks a quorum for each turn's reads. Fixed at founding.
+    pub read_lease: Duration,
+    /// By how many millionths the clock of any node may be off, for leases.
+    pub clock_rate_bound_ppm: u32,
     /// How long a request waits that names no deadline.
     pub request_timeout: Duration,
     /// Most slots open at once.
@@ -462,6 +477,8 @@ impl Settings {
             election_timeout: Duration::from_millis(300),
             backoff_base: Duration::from_millis(30),
             backoff_max: Duration::from_millis(1000),
+            read_lease: Duration::ZERO,
+            clock_rate_bound_ppm: CLOCK_RATE_BOUND_PPM,
             request_timeout: Duration::from_secs(5),
             window_slots: 256,
             window_bytes: 4 << 20,

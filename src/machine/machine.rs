@@ -10,6 +10,7 @@ use super::damage::ScrubView;
 use super::founding::{Founding, Identity, Records};
 use super::install::Install;
 use super::io::{Effect, Input, Note, Settings};
+use super::leases::LeaseLength;
 use super::reads::{Read, Reads};
 use super::records;
 use super::requests::{self, Origin, Proposed, QUEUE_WAIT_MAX, Queued, Relays, Waiter, WriteQueue, busy_for, not_done};
@@ -48,6 +49,8 @@ pub struct Machine {
     pub(super) proposed: BTreeMap<Slot, Proposed>,
     pub(super) reads: Reads,
     pub(super) relays: Relays,
+    /// Reads that were confirmed by a lease since the start.
+    pub(super) lease_reads: u64,
     /// Peers to whom this node can send.
     pub(super) links_up: BTreeSet<NodeId>,
     /// The addresses that nodes advertise, this one included; shared by all replies that name one.
@@ -103,6 +106,7 @@ impl Machine {
             base: settings.base.slot,
             timing,
             rules: settings.rules,
+            read_lease_ppm: (!settings.read_lease.is_zero()).then_some(settings.clock_rate_bound_ppm),
             cache_bytes: settings.cache_bytes,
             part_bytes: settings.part_bytes,
             seed: settings.seed,
@@ -117,6 +121,7 @@ impl Machine {
             base: settings.base,
             advertise: settings.advertise.clone(),
             debug: settings.debug.clone(),
+            lease: LeaseLength::asked(settings.read_lease),
         };
         let (relays, state) = (Relays::new(settings.start), State::under(settings.rules));
         let founding = Founding::new(identity, &founding_members, settings.seed);
@@ -131,6 +136,7 @@ impl Machine {
             proposed: BTreeMap::new(),
             reads: Reads::default(),
             relays,
+            lease_reads: 0,
             links_up: BTreeSet::new(),
             free_bytes: u64::MAX,
             shutdown: None,
@@ -178,6 +184,7 @@ impl Machine {
         for (node, life) in self.founding.lives() {
             self.replica.know(node, life.incarnation);
         }
+        self.heed_lease_length();
         self.replica.start(now);
         self.replica.note_digest(self.state.applied(), self.state.digest());
         if self.replica.must_recover() && self.founding.memory().lost().is_none() {
@@ -231,6 +238,7 @@ impl Machine {
                 let writes = parts.filter_map(|record| records::as_write(record).ok());
                 self.replica.on_reread(writes, more, &mut self.out);
             }
+            Input::Clock { clock } => self.replica.tick_clock(clock),
             Input::FreeSpace { bytes } => self.on_free_space(now, bytes),
             Input::AcceptorDown => self.replica.fail_acceptor(&mut self.out),
             Input::AcceptorUp => self.replica.restart_acceptor(&mut self.out),
@@ -309,6 +317,7 @@ impl Machine {
         self.addresses.insert(from, peer.advertise.as_str().into());
         let records = self.founding.on_hello(from, hello, dialled, self.out.written());
         self.append(records, effects);
+        self.heed_lease_length();
     }
 
     fn on_link_up(&mut self, now: Time, peer: NodeId, effects: &mut Vec<Effect>) {
@@ -520,8 +529,9 @@ impl Machine {
     /// The end of a turn's inputs: what came together is proposed together, and confirmed together.
     fn on_gathered(&mut self, now: Time, effects: &mut Vec<Effect>) {
         if let Stance::Leader(_) = self.replica.stance() {
+            // The round first, so that the votes for what is proposed behind it count as answers to it.
+            self.confirm_reads(now);
             self.propose_queued(now, effects);
-            self.begin_round(now);
         }
         self.replica.on_gathered(&mut self.out);
     }
@@ -581,16 +591,25 @@ impl Machine {
         (slots as u64) < self.settings.window_slots && bytes < self.settings.window_bytes
     }
 
-    fn begin_round(&mut self, now: Time) {
-        if self.reads.wants_round()
-            && let Some(round) = self.replica.begin_round(now, &mut self.out)
-        {
-            let mut index = self.replica.learner().chosen_upto();
-            if self.settings.rules.recover_before_reads {
-                index = index.max(self.replica.recovery_upto());
-            }
-            self.reads.begin(round, index);
+    /// Reads that arrived in this turn are confirmed by the lease, if it held when the turn had gathered, and so behind
+    /// their arrival; else by a round that begins now. When the answer leaves does not matter: it was true meanwhile.
+    fn confirm_reads(&mut self, now: Time) {
+        if !self.reads.wants_round() {
+            return;
         }
+        let round = match self.replica.lease_left() {
+            Some(_) => {
+                self.lease_reads += self.reads.fresh() as u64;
+                Some(self.replica.confirmed_round())
+            }
+            None => self.replica.begin_round(now, &mut self.out),
+        };
+        let Some(round) = round else { return };
+        let mut index = self.replica.learner().chosen_upto();
+        if self.settings.rules.recover_before_reads {
+            index = index.max(self.replica.recovery_upto());
+        }
+        self.reads.begin(round, index);
     }
 
     /// What follows from any step: durable claims leave, chosen entries are applied, clients are answered.

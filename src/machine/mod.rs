@@ -18,6 +18,7 @@ mod damage;
 mod founding;
 pub mod install;
 pub mod io;
+mod leases;
 #[expect(clippy::module_inception, reason = "the machine itself, beside what it is made of")]
 mod machine;
 mod memory;
@@ -36,6 +37,7 @@ mod views;
 pub use bounds::Bounded;
 pub use damage::ScrubView;
 pub use io::{Effect, Input, Note, RequestId, Settings};
+pub use leases::LeaseView;
 pub use machine::Machine;
 pub use snapshot::{Kept, SnapshotView};
 pub use status::{DamageFinding, Status};

@@ -2,7 +2,7 @@
 //!
 //! `rules.md` 15: a read is confirmed by a quorum's answers to messages sent after it arrived, and is answered once the
 //! chosen prefix noted then is applied; at a new leader also all that phase 1 listed (rule 7). All reads that arrive in
-//! one turn share one round.
+//! one turn share one round, and none waits for a write that came with it or behind it.
 
 use super::requests::Origin;
 use crate::paxos::Slot;
@@ -48,6 +48,11 @@ impl Reads {
 
     pub(super) fn push_stale(&mut self, read: Read, at_least: Slot) {
         self.stale.push((read, at_least));
+    }
+
+    /// Reads that no round was begun for.
+    pub(super) fn fresh(&self) -> usize {
+        self.fresh.len()
     }
 
     /// Whether a round should begin for reads that have none.

@@ -28,6 +28,7 @@ pub(super) fn as_write(record: Record) -> Result<Write, Record> {
         Record::Recovered => Ok(Write::Recovered),
         Record::Roster(_)
         | Record::Founded
+        | Record::Lease(_)
         | Record::Life(_)
         | Record::Peer { .. }
         | Record::Checkpoint { .. }

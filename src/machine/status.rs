@@ -2,6 +2,7 @@
 
 use super::damage::ScrubView;
 use super::install::InstallView;
+use super::leases::LeaseView;
 use super::machine::Machine;
 use super::snapshot::SnapshotView;
 use crate::paxos::{Ballot, Health, NodeId, Slot, Stance};
@@ -89,6 +90,10 @@ pub struct Status {
     pub queued_bytes: usize,
     /// Reads waiting.
     pub waiting_reads: usize,
+    /// Leases: their length, and what it grants and holds of them.
+    pub leases: LeaseView,
+    /// Reads that a lease confirmed since the start.
+    pub lease_reads: u64,
     /// Requests forwarded and not answered yet.
     pub relays: usize,
     /// Free bytes on its disk, as last told.
@@ -152,6 +157,8 @@ impl Machine {
             queued_writes: self.queue.len(),
             queued_bytes: self.queue.bytes(),
             waiting_reads: self.reads.len(),
+            leases: self.leases(),
+            lease_reads: self.lease_reads,
             relays: self.relays.len(),
             free_bytes: self.free_bytes,
             snapshots: self.snapshots.clone(),

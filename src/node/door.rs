@@ -6,7 +6,7 @@
 use super::ring::What;
 use crate::machine::{Input, Machine, RequestId};
 use crate::paxos::NodeId;
-use crate::time::Time;
+use crate::time::{Boottime, Time};
 use crate::wire::message::ErrorCode;
 use crate::wire::{Frame, Record, Reply, Transfer};
 use std::io;
@@ -16,6 +16,9 @@ use std::time::Duration;
 pub trait Door {
     /// The monotonic clock.
     fn now(&mut self) -> Time;
+
+    /// The clock that counts suspension, of the whole machine (`rules.md` 16).
+    fn boottime(&mut self) -> Boottime;
 
     /// Waits until something comes in, at most `wait` (none: as long as it takes; zero: not at all), and appends all
     /// that came, in order of arrival on each connection. `machine` is as the last turn left it: handshakes are

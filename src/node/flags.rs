@@ -6,9 +6,11 @@
 use super::cluster_list::{ClusterList, Member};
 use crate::command::AcceptorFailures;
 use crate::machine::Settings;
+use crate::machine::io::CLOCK_RATE_BOUND_PPM;
 use crate::paxos::NodeId;
 use crate::units;
 use crate::version::VERSION;
+use crate::wire::hello::LEASE_MS_MAX;
 use clap::Parser;
 use clap::builder::BoolishValueParser;
 use std::fmt;
@@ -19,6 +21,10 @@ use std::time::Duration;
 pub const DEBUG_PORT_OFFSET: u16 = 100;
 /// Two lost heartbeats must not start an election: the election timeout is at least so many heartbeats.
 pub const HEARTBEATS_IN_ELECTION_TIMEOUT: u32 = 3;
+/// A lease is renewed once a heartbeat, and should outlive one that is lost.
+pub const HEARTBEATS_IN_LEASE: u32 = 3;
+/// Longest lease.
+pub const LEASE_MAX: Duration = Duration::from_millis(LEASE_MS_MAX as u64);
 /// Smallest segment of the write-ahead log: the largest entry must fit with room to spare.
 pub const SEGMENT_BYTES_MIN: u64 = 4 << 20;
 /// So many segments, at least, fit the log between two snapshots: else a truncated log would hold far more than it must.
@@ -80,6 +86,15 @@ pub struct Flags {
     /// Shortest silence after which a leader is taken as lost (drawn from one to two of it); at least 3 heartbeats
     #[arg(long, env = "SYNOD_ELECTION_TIMEOUT", value_name = "DURATION", default_value = "300ms", value_parser = units::parse_positive_duration)]
     pub election_timeout: Duration,
+
+    /// A leader reads by leases of this length instead of asking a quorum. All nodes of a cluster are founded with one
+    /// length, and after a leader's end no other is made before a lease is over; at least 3 heartbeats [default: no leases]
+    #[arg(long, env = "SYNOD_READ_LEASE", value_name = "DURATION", value_parser = units::parse_positive_duration)]
+    pub read_lease: Option<Duration>,
+
+    /// By how many millionths (ppm) the clock of any node may run too fast or too slow; leases are safe within it only
+    #[arg(long, env = "SYNOD_CLOCK_RATE_BOUND", value_name = "PPM", default_value_t = CLOCK_RATE_BOUND_PPM, value_parser = clap::value_parser!(u32).range(0..=300_000))]
+    pub clock_rate_bound: u32,
 
     /// How long a request is held that states no deadline of its own
     #[arg(long, env = "SYNOD_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = units::parse_positive_duration)]
@@ -165,6 +180,10 @@ pub struct Config {
     pub heartbeat: Duration,
     /// See [`Flags::election_timeout`].
     pub election_timeout: Duration,
+    /// See [`Flags::read_lease`]; zero: none.
+    pub read_lease: Duration,
+    /// See [`Flags::clock_rate_bound`].
+    pub clock_rate_bound_ppm: u32,
     /// See [`Flags::request_timeout`].
     pub request_timeout: Duration,
     /// See [`Flags::max_connections`].
@@ -268,6 +287,8 @@ impl Flags {
             debug_allow_remote: self.debug_allow_remote,
             heartbeat: self.heartbeat,
             election_timeout: self.election_timeout,
+            read_lease: self.read_lease.unwrap_or_default(),
+            clock_rate_bound_ppm: self.clock_rate_bound,
             request_timeout: self.request_timeout,
             max_connections: self.max_connections as usize,
             segment_bytes: self.segment_bytes.min(self.snapshot_bytes / SEGMENTS_IN_SNAPSHOT_BYTES),
@@ -288,6 +309,14 @@ impl Flags {
             return Err(UsageError::Heartbeat {
                 heartbeat: self.heartbeat,
                 election_timeout: self.election_timeout,
+            });
+        }
+        if let Some(lease) = self.read_lease
+            && !(self.heartbeat * HEARTBEATS_IN_LEASE..=LEASE_MAX).contains(&lease)
+        {
+            return Err(UsageError::Range {
+                flag: "--read-lease",
+                must: "at least 3 heartbeats (else it runs out before it is renewed) and at most 60s",
             });
         }
         // A deadline travels as 32 bits of milliseconds.
@@ -344,6 +373,8 @@ impl Config {
             },
             heartbeat: self.heartbeat,
             election_timeout: self.election_timeout,
+            read_lease: self.read_lease,
+            clock_rate_bound_ppm: self.clock_rate_bound_ppm,
             request_timeout: self.request_timeout,
             queue_bytes: self.queue_bytes,
             cache_bytes: self.cache_bytes,
@@ -443,6 +474,14 @@ mod tests {
                 "--heartbeat 101ms × 3",
             ),
             (&["--id", "1", "--cluster", THREE, "--heartbeat", "50"], "50"),
+            (
+                &["--id", "1", "--cluster", THREE, "--read-lease", "149ms"],
+                "--read-lease must be at least 3 heartbeats",
+            ),
+            (
+                &["--id", "1", "--cluster", THREE, "--read-lease", "61s"],
+                "--read-lease must be",
+            ),
             (
                 &["--id", "1", "--cluster", THREE, "--listen", "7001"],
                 "--listen '7001' is not HOST:PORT",

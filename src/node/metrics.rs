@@ -108,6 +108,8 @@ pub struct Gauges {
     pub scrub: ScrubView,
     /// Damage that is not repaired.
     pub damage: usize,
+    /// Reads that a lease confirmed.
+    pub lease_reads: u64,
 }
 
 impl Metrics {
@@ -194,6 +196,7 @@ impl Metrics {
             ("damage_found", now.scrub.found),
             ("damage_repaired", now.scrub.repaired),
             ("damage", now.damage as u64),
+            ("lease_reads", now.lease_reads),
         ]
         .map(|(name, value)| (name.to_string(), value))
         .into();

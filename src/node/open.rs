@@ -17,6 +17,8 @@ pub enum Unusable {
     Directory(OpenError),
     /// Its log is whole, and holds a chosen entry that this build cannot apply.
     CannotApply(String),
+    /// It is bound to other options than those that were given.
+    Bound(String),
 }
 
 /// What is told while a directory is read back.
@@ -91,6 +93,7 @@ fn open_as_it_is<F: Files>(
     });
     let outlived = recovered.map_err(Unusable::Directory)?;
     applied.map_err(Unusable::CannotApply)?;
+    machine.check_options().map_err(Unusable::Bound)?;
     storage.check_reach(&restart).map_err(Unusable::Directory)?;
     note_base(&mut machine, &storage, restart.header.as_ref()).map_err(Unusable::Directory)?;
     for finding in lost {
@@ -152,6 +155,7 @@ impl fmt::Display for Unusable {
         match self {
             Unusable::Directory(error) => error.fmt(f),
             Unusable::CannotApply(reason) => write!(f, "the log cannot be applied: {reason}"),
+            Unusable::Bound(reason) => f.write_str(reason),
         }
     }
 }
@@ -160,7 +164,7 @@ impl std::error::Error for Unusable {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Unusable::Directory(error) => Some(error),
-            Unusable::CannotApply(_) => None,
+            Unusable::CannotApply(_) | Unusable::Bound(_) => None,
         }
     }
 }

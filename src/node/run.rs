@@ -38,6 +38,8 @@ pub enum StartError {
     Randomness(getrandom::Error),
     /// The log is whole, and holds a chosen entry that this build cannot apply.
     CannotApply(String),
+    /// The directory is bound to other options than those that were given.
+    Bound(String),
     /// The machine stopped at its start.
     Fatal(Fatal),
 }
@@ -167,6 +169,7 @@ fn open_directory(config: &Config, seed: u64) -> Result<Turn<Disk>, StartError> 
     let (turn, identity) = opened.map_err(|why| match why {
         Unusable::Directory(error) => StartError::Directory(error),
         Unusable::CannotApply(reason) => StartError::CannotApply(reason),
+        Unusable::Bound(reason) => StartError::Bound(reason),
     })?;
     let NodeId(id) = config.node;
     log::info!(
@@ -196,7 +199,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::Server(ServerError::DebugNotLoopback { .. } | ServerError::Parent(_)) => 2,
-            StartError::Directory(_) | StartError::CannotApply(_) => 3,
+            StartError::Directory(_) | StartError::CannotApply(_) | StartError::Bound(_) => 3,
             StartError::Server(_) | StartError::Randomness(_) => 4,
             StartError::Fatal(_) => 1,
         }
@@ -210,6 +213,7 @@ impl fmt::Display for StartError {
             StartError::Server(error) => error.fmt(f),
             StartError::Randomness(error) => write!(f, "the system gives no random numbers: {error}"),
             StartError::CannotApply(reason) => write!(f, "the log cannot be applied: {reason}"),
+            StartError::Bound(reason) => f.write_str(reason),
             StartError::Fatal(error) => error.fmt(f),
         }
     }
@@ -221,7 +225,7 @@ impl std::error::Error for StartError {
             StartError::Directory(error) => Some(error),
             StartError::Server(error) => Some(error),
             StartError::Fatal(error) => Some(error),
-            StartError::Randomness(_) | StartError::CannotApply(_) => None,
+            StartError::Randomness(_) | StartError::CannotApply(_) | StartError::Bound(_) => None,
         }
     }
 }

@@ -53,10 +53,23 @@ pub fn json(machine: &Machine, now: Time, faults: &Faults) -> Value {
         "resident_bytes": process::resident_bytes(),
         "followers": followers(&status),
     });
-    if let (Value::Object(fields), Value::Object(more)) = (&mut fields, snapshots(&status, now)) {
-        fields.extend(more);
+    for more in [leases(&status), snapshots(&status, now)] {
+        if let (Value::Object(fields), Value::Object(more)) = (&mut fields, more) {
+            fields.extend(more);
+        }
     }
     fields
+}
+
+fn leases(status: &Status) -> Value {
+    let leases = status.leases;
+    json!({
+        "lease_ms": millis(leases.length),
+        "lease_left_ms": leases.left.map(millis),
+        "lease_holder": leases.bound.and_then(|(holder, _)| holder).map(|holder| holder.0),
+        "lease_bound_ms": leases.bound.map(|(_, left)| millis(left)),
+        "lease_reads": status.lease_reads,
+    })
 }
 
 fn snapshots(status: &Status, now: Time) -> Value {

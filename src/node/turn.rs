@@ -233,6 +233,10 @@ impl<F: Files> Turn<F> {
     /// One step an input; then the deadline, as the inputs left it (T5).
     fn decide(&mut self, now: Time, door: &mut impl Door) -> Result<(), Fatal> {
         self.refuse_what_has_no_room()?;
+        if self.machine.has_leases() {
+            let clock = door.boottime();
+            self.machine.step(now, Input::Clock { clock }, &mut self.effects);
+        }
         let mut inputs = std::mem::take(&mut self.inputs);
         for input in inputs.drain(..) {
             match input {

@@ -138,6 +138,12 @@ impl Election {
         self.set_deadline(self.deadline.min(now + jitter));
     }
 
+    /// Stands up when `left` is over, in which no quorum would promise.
+    pub fn stand_up_after(&mut self, now: Time, left: Duration) {
+        let jitter = self.jitter(self.timing.heartbeat / 2);
+        self.set_deadline(now + left + jitter);
+    }
+
     /// A campaign begins (its question or its phase 1): it counts as failed one election timeout from now.
     pub fn begin_try(&mut self, now: Time) {
         self.set_deadline(now + self.timing.election_timeout);

@@ -97,6 +97,12 @@ pub enum Message {
         /// The ballot that its sender leads at and is about to leave.
         ballot: Ballot,
     },
+    /// A leader has left its ballot, and reads no more by the leases that it was granted at it (`rules.md` 16). Leaves before
+    /// the sync.
+    Release {
+        /// The ballot that is left, for ever.
+        ballot: Ballot,
+    },
     /// A node that lost its memory asks what it may have promised and accepted (`rules.md` 3). Leaves after the sync of the
     /// incarnation that it names.
     Recover {
@@ -232,6 +238,7 @@ impl Message {
             Message::Fetch { .. } => "FETCH",
             Message::Chosen { .. } => "CHOSEN",
             Message::HandOver { .. } => "HAND_OVER",
+            Message::Release { .. } => "RELEASE",
             Message::Recover { .. } => "RECOVER",
             Message::RecoverAnswer(_) => "RECOVER_ANSWER",
             Message::Forgotten { .. } => "FORGOTTEN",
@@ -246,6 +253,7 @@ impl Message {
             | Message::Accepted { ballot, .. }
             | Message::Nack { ballot, .. }
             | Message::HandOver { ballot }
+            | Message::Release { ballot }
             | Message::Forgotten { ballot, .. } => Some(*ballot),
             Message::RecoverAnswer(answer) => Some(answer.promise.ballot),
             Message::Promise(promise) => Some(promise.ballot),
@@ -270,7 +278,8 @@ impl Message {
             Message::Nack { .. }
             | Message::PreVote { .. }
             | Message::PreVoteAnswer { .. }
-            | Message::HandOver { .. } => None,
+            | Message::HandOver { .. }
+            | Message::Release { .. } => None,
         }
     }
 }
@@ -331,7 +340,7 @@ impl fmt::Display for Message {
             } => {
                 write!(f, " first={first} entries={} chosen_upto={chosen_upto}", entries.len())
             }
-            Message::HandOver { ballot } => write!(f, " ballot={ballot}"),
+            Message::HandOver { ballot } | Message::Release { ballot } => write!(f, " ballot={ballot}"),
             Message::Recover {
                 incarnation,
                 attempt,

@@ -8,7 +8,7 @@
 //! * [`membership`]: who the members are, and sets of distinct voters. [`identity`]: whose votes count.
 //! * [`digests`]: whether all nodes' states come from the same log, with the same effect.
 //! * [`acceptor`], [`proposer`], [`learner`]: the roles, safety only. [`promises`]: what several acceptors show together.
-//! * [`election`], [`rounds`]: liveness and confirmation. [`recovery`]: a memory that was lost, and what peers show of it.
+//! * [`election`], [`rounds`], [`lease`]: liveness and confirmation, once asked and for a while. [`recovery`]: a memory that was lost, and what peers show of it.
 //! * [`replica`]: all of them together, with time and durability. [`outbox`]: what it asks of the world.
 //!
 //! Not here: what an entry means ([`crate::kv`]), bytes ([`crate::wire`]), files, sockets, clocks.
@@ -20,6 +20,7 @@ pub mod election;
 pub mod entry;
 pub mod identity;
 pub mod learner;
+pub mod lease;
 pub mod membership;
 pub mod message;
 pub mod outbox;

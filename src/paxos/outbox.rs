@@ -156,6 +156,34 @@ pub enum Note {
         /// Why it is taken as lost.
         reason: &'static str,
     },
+    /// This node's acceptor has begun to grant a leader leases (`rules.md` 16).
+    Grants {
+        /// At which ballot; its node holds them.
+        ballot: Ballot,
+        /// Of which length each.
+        length: Duration,
+    },
+    /// A PREPARE is not answered, because of a lease that this node's acceptor has granted. Said once for each ballot.
+    BoundByLease {
+        /// What was asked for.
+        ballot: Ballot,
+        /// Who holds the lease; `None`: whoever it was before this acceptor restarted.
+        holder: Option<NodeId>,
+        /// For how long still.
+        left: Duration,
+    },
+    /// This leader reads by its lease from now on.
+    HoldsLease {
+        /// At which ballot.
+        ballot: Ballot,
+        /// For so long, if it is not renewed.
+        left: Duration,
+    },
+    /// The lease ran out before it was renewed: reads ask a quorum again.
+    LeaseRanOut {
+        /// At which ballot.
+        ballot: Ballot,
+    },
     /// A peer's promise shows less than it voted for: its votes do not count any more.
     Forgetful {
         /// Who.
@@ -368,6 +396,29 @@ impl fmt::Display for Note {
                 )
             }
             Note::LeaderLost { leader, reason } => write!(f, "leader {leader} lost: {reason}"),
+            Note::Grants { ballot, length } => {
+                write!(
+                    f,
+                    "grants {} leases of {}ms, ballot={ballot}",
+                    ballot.node,
+                    length.as_millis()
+                )
+            }
+            Note::BoundByLease { ballot, holder, left } => {
+                let left = left.as_millis();
+                write!(
+                    f,
+                    "does not answer PREPARE ballot={ballot}: for {left}ms it is bound by "
+                )?;
+                match holder {
+                    Some(holder) => write!(f, "the lease of {holder}"),
+                    None => write!(f, "what it may have granted before it restarted"),
+                }
+            }
+            Note::HoldsLease { ballot, left } => {
+                write!(f, "holds a lease for {}ms, ballot={ballot}", left.as_millis())
+            }
+            Note::LeaseRanOut { ballot } => write!(f, "its lease ran out, ballot={ballot}"),
             Note::Forgetful { node, ballot, slot } => write!(
                 f,
                 "{node} lost its memory: it voted for slot={slot} at ballot={ballot} and does not show it; its votes are dropped"

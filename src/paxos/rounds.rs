@@ -1,30 +1,62 @@
 //! Rounds of confirmation: how a leader knows that it still was one, and how old a follower's state may be.
 //!
 //! A linearizable read takes no log entry: it is confirmed by a quorum's answers to heartbeats *sent after* it arrived
-//! (`rules.md` 15; the idea after Ongaro's thesis, section 6.4). A stale read is told how old it may be without any
+//! (`rules.md` 15; the idea after Ongaro's thesis, section 6.4), or by their votes for a slot that was first proposed after
+//! it arrived: such an ACCEPT asks the same question. A stale read is told how old it may be without any
 //! comparison of clocks: a heartbeat echoes a moment of the follower's own clock, and so was sent after it.
 
 use super::{Membership, NodeId, Slot, VoterSet};
-use crate::time::Time;
+use crate::time::{Boottime, Time};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// The leader's rounds. Invariant C1: `confirmed` never goes down while one ballot leads.
+/// The leader's rounds. Invariants:
+/// * C1. `confirmed` never goes down while one ballot leads.
+/// * C2. What carries a round was sent after the round was begun, and so after all reads that wait for it had arrived.
 #[derive(Clone, Debug, Default)]
 pub struct Rounds {
     last: u64,
     confirmed: u64,
-    confirmed_begun: Option<Time>,
-    begun: VecDeque<(u64, Time)>,
+    confirmed_begun: Option<Begun>,
+    begun: VecDeque<(u64, Begun)>,
+    /// Slots and the round that was the last when they were first proposed: each stands for those behind it, too, up to
+    /// the next.
+    carried: VecDeque<(Slot, u64)>,
     answered: BTreeMap<NodeId, u64>,
 }
 
+/// When a round was begun, before anything of it was sent: by the clock of the timers, and by the one that counts suspension
+/// (`None`: this node has no use for it).
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    at: Time,
+    clock: Option<Boottime>,
+}
+
 impl Rounds {
-    /// Begins a round at `now`: its number, for the heartbeats that are sent next.
-    pub fn begin(&mut self, now: Time) -> u64 {
+    /// Begins a round at `now`: its number, for the heartbeats that are sent next. `clock`: see [`super::lease`].
+    pub fn begin(&mut self, now: Time, clock: Option<Boottime>) -> u64 {
         self.last += 1;
-        self.begun.push_back((self.last, now));
+        self.begun.push_back((self.last, Begun { at: now, clock }));
         self.last
+    }
+
+    /// `slot` is proposed for the first time, behind all rounds begun so far (C2).
+    pub fn propose(&mut self, slot: Slot) {
+        let carries = self.carried.back().map_or(0, |(_, round)| *round);
+        if self.last > carries {
+            self.carried.push_back((slot, self.last));
+        }
+    }
+
+    /// Notes that `from` voted for the proposed `slot` at this ballot: it answers the rounds that the ACCEPT carried.
+    pub fn voted(&mut self, members: &Membership, from: NodeId, slot: Slot) {
+        let carried = self.carried.iter().rev().find(|(first, _)| *first <= slot);
+        if let Some(round) = carried.map(|(_, round)| *round)
+            && round > self.confirmed
+        {
+            self.answer(members, from, round);
+        }
     }
 
     /// Number of the last round begun.
@@ -39,7 +71,12 @@ impl Rounds {
 
     /// When the last confirmed round was begun.
     pub fn confirmed_begun(&self) -> Option<Time> {
-        self.confirmed_begun
+        self.confirmed_begun.map(|begun| begun.at)
+    }
+
+    /// The same, by the clock that counts suspension: from then on leases count that its answers granted.
+    pub fn confirmed_clock(&self) -> Option<Boottime> {
+        self.confirmed_begun.and_then(|begun| begun.clock)
     }
 
     /// Notes that `from` answered `round`. A node whose acceptor failed does not answer, this node's own included.
@@ -69,6 +106,11 @@ impl Rounds {
             self.begun.pop_front();
             self.confirmed = number;
             self.confirmed_begun = Some(begun);
+        }
+        let confirmed = self.confirmed;
+        // The last stays, for it says what the slots behind it carry.
+        while self.carried.len() > 1 && self.carried[1].1 <= confirmed {
+            self.carried.pop_front();
         }
     }
 }
@@ -160,8 +202,8 @@ mod tests {
     fn a_round_is_confirmed_by_a_quorum_of_answers_to_it_or_to_a_later_one() {
         let members = Membership::founding([NodeId(1), NodeId(2), NodeId(3)]);
         let mut rounds = Rounds::default();
-        let first = rounds.begin(Time::from_millis(1));
-        let second = rounds.begin(Time::from_millis(2));
+        let first = rounds.begin(Time::from_millis(1), None);
+        let second = rounds.begin(Time::from_millis(2), None);
         rounds.answer(&members, NodeId(2), first);
         rounds.answer(&members, NodeId(2), first);
         assert_eq!(rounds.confirmed(), 0, "one node answering twice is no quorum");
@@ -176,6 +218,26 @@ mod tests {
             second,
             "a round that was never begun is not confirmed"
         );
+    }
+
+    #[test]
+    fn a_vote_confirms_the_rounds_that_were_begun_before_its_slot_was_proposed() {
+        let members = Membership::founding([NodeId(1), NodeId(2), NodeId(3)]);
+        let mut rounds = Rounds::default();
+        rounds.propose(Slot(1)); // before any round: it carries none
+        let first = rounds.begin(Time::from_millis(1), None);
+        rounds.answer(&members, NodeId(1), first);
+        rounds.voted(&members, NodeId(2), Slot(1));
+        assert_eq!(rounds.confirmed(), 0, "the slot was proposed before the round began");
+        rounds.propose(Slot(2));
+        rounds.propose(Slot(3));
+        let second = rounds.begin(Time::from_millis(2), None);
+        rounds.answer(&members, NodeId(1), second);
+        rounds.voted(&members, NodeId(2), Slot(3));
+        assert_eq!(rounds.confirmed(), first, "slot 3 was proposed before the second round");
+        rounds.propose(Slot(4));
+        rounds.voted(&members, NodeId(3), Slot(5));
+        assert_eq!(rounds.confirmed(), second);
     }
 
     #[test]

@@ -358,7 +358,7 @@ impl Checks {
             }
             // A snapshot that came holds what is chosen up to there.
             Record::Installed { slot } => books.base = books.base.max(*slot),
-            Record::ChosenUpto(_) | Record::Roster(_) | Record::Peer { .. } => {}
+            Record::ChosenUpto(_) | Record::Roster(_) | Record::Lease(_) | Record::Peer { .. } => {}
         }
         Ok(())
     }

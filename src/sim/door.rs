@@ -17,7 +17,7 @@ use crate::node::peers::{Address, DialEnd, Peer};
 use crate::node::ring::What;
 use crate::paxos::{self, NodeId};
 use crate::storage::sim::SimDisk;
-use crate::time::Time;
+use crate::time::{Boottime, Time};
 use crate::wire::frame::{self, FRAME_BYTES_MAX};
 use crate::wire::message::ErrorCode;
 use crate::wire::{Frame, Hello, HelloKind, Record, Reply, Request, Transfer};
@@ -106,6 +106,8 @@ pub struct SimDoor {
     pub now: Time,
     /// The node's clock.
     pub clock: Clock,
+    /// The one that counts suspension: it never leaps, and keeps within the bound that leases count on.
+    pub boottime: Clock,
     /// Shortest and longest time that a sync takes, microseconds.
     pub sync_us: (u64, u64),
     /// Bytes of frames after which a turn takes no more in.
@@ -144,6 +146,7 @@ impl SimDoor {
             node,
             now,
             clock,
+            boottime: clock,
             sync_us: (50, 300),
             read_bytes: usize::MAX,
             shared,
@@ -434,6 +437,10 @@ impl SimDoor {
                 paxos::Note::AcceptorRestarted { .. } => "acceptor is back",
                 paxos::Note::CatchesUp { .. } => "catches up",
                 paxos::Note::HandsOver { .. } => "hands over",
+                paxos::Note::Grants { .. } => "grants leases",
+                paxos::Note::BoundByLease { .. } => "is bound by a lease",
+                paxos::Note::HoldsLease { .. } => "reads by a lease",
+                paxos::Note::LeaseRanOut { .. } => "has a lease run out",
             },
         });
     }
@@ -442,6 +449,10 @@ impl SimDoor {
 impl Door for SimDoor {
     fn now(&mut self) -> Time {
         self.local()
+    }
+
+    fn boottime(&mut self) -> Boottime {
+        Boottime(self.boottime.at(self.now).0)
     }
 
     fn gather(&mut self, machine: &Machine, _: Option<Duration>, inputs: &mut Vec<Input>) -> io::Result<()> {

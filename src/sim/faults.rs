@@ -67,6 +67,8 @@ pub enum Fault {
     ClientDeath,
     /// A copy of an old write arrives late, at any node.
     LateDuplicate,
+    /// Only clients reach the leader any more, and all other nodes restart at once: what they granted it they have forgotten.
+    RestartAround,
 }
 
 /// Some kinds of faults.
@@ -75,7 +77,7 @@ pub struct FaultSet(u64);
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Fault; 31] = [
+    pub const ALL: [Fault; 32] = [
         Fault::Loss,
         Fault::Duplicate,
         Fault::Reorder,
@@ -107,6 +109,7 @@ impl Fault {
         Fault::OldCopy,
         Fault::ClientDeath,
         Fault::LateDuplicate,
+        Fault::RestartAround,
     ];
 
     /// The name in flags and summaries.
@@ -143,6 +146,7 @@ impl Fault {
             Fault::OldCopy => "old-copy",
             Fault::ClientDeath => "client-death",
             Fault::LateDuplicate => "late-duplicate",
+            Fault::RestartAround => "restart-around",
         }
     }
 

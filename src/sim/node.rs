@@ -16,6 +16,10 @@ use crate::storage::{OpenError, Options, StorageError};
 use crate::time::Time;
 use crate::wire::Record;
 use std::fmt;
+use std::time::Duration;
+
+/// One life in so many is started without `--read-lease`.
+const LIVES_WITHOUT_THE_OPTION: u64 = 8;
 
 /// One node.
 pub struct SimNode {
@@ -25,6 +29,10 @@ pub struct SimNode {
     pub disk: SimDisk,
     /// Its clock.
     pub clock: Clock,
+    /// The one that counts suspension.
+    pub boottime: Clock,
+    /// Whether an earlier life knew the cluster as founded.
+    pub was_founded: bool,
     /// Shortest and longest time that a sync takes, microseconds.
     pub sync_us: (u64, u64),
     /// Its process, if it runs.
@@ -114,13 +122,15 @@ impl SimNode {
     pub fn new(
         settings: Settings,
         (segment_bytes, snapshot_bytes, pace): (u32, u64, Pace),
-        clock: Clock,
+        (clock, boottime): (Clock, Clock),
         disk: SimDisk,
     ) -> SimNode {
         SimNode {
             id: settings.node,
             disk,
             clock,
+            boottime,
+            was_founded: false,
             sync_us: (50, 300),
             life: None,
             has_power: true,
@@ -169,6 +179,7 @@ impl SimNode {
         };
         let settings = Settings {
             seed,
+            read_lease: self.read_lease(seed),
             ..self.settings.clone()
         };
         self.failed_before = (self.failures(DiskOp::Sync), self.failures(DiskOp::Write));
@@ -210,6 +221,7 @@ impl SimNode {
             turn,
             door: SimDoor::new(self.id, &others, now, clock, disk, seed, shared.clone()),
         };
+        life.door.boottime = self.boottime;
         // As a node reads from a connection in one turn far less than a segment takes.
         life.door.read_bytes = self.segment_bytes as usize / 4;
         let started = life.turn.start(&mut life.door);
@@ -231,6 +243,7 @@ impl SimNode {
         let Some(life) = &mut self.life else { return Ok(None) };
         life.door.now = now;
         life.door.clock = self.clock;
+        life.door.boottime = self.boottime;
         life.door.sync_us = self.sync_us;
         let ended = match life.turn.run(&mut life.door) {
             Ok(Flow::Go) => None,
@@ -241,11 +254,20 @@ impl SimNode {
             Err(fatal) => Some(Err(fatal)),
         };
         self.busy_until = life.door.now;
+        self.was_founded |= life.turn.machine().is_founded();
         match ended {
             None => Ok(None),
             Some(Ok(ending)) => Ok(Some(ending)),
             Some(Err(fatal)) => self.ending_of(&fatal).map(Some),
         }
+    }
+
+    /// Now and then a later life is started without the option: it must keep what the cluster was founded with.
+    fn read_lease(&self, seed: u64) -> Duration {
+        if self.was_founded && seed.is_multiple_of(LIVES_WITHOUT_THE_OPTION) {
+            return Duration::ZERO;
+        }
+        self.settings.read_lease
     }
 
     /// When the next turn is due, whatever comes in.

@@ -36,6 +36,8 @@ pub struct Options {
     pub keep_ops: Option<BTreeSet<OpId>>,
     /// Another number, other fates of single messages; everything else as the seed has it.
     pub luck: u32,
+    /// Whether the cluster has leases, and of which length, if that is not to be drawn; zero: none.
+    pub read_lease: Option<Duration>,
     /// The rules that the nodes keep: all, but in a lesson. The judge keeps them all, always.
     pub rules: Rules,
     /// Rules of the judge of which it does not complain, so that what comes of breaking them is seen.
@@ -67,6 +69,7 @@ impl Options {
             keep_faults: None,
             keep_ops: None,
             luck: 0,
+            read_lease: None,
             rules: Rules::KEPT,
             overlook: BTreeSet::new(),
         }
@@ -115,6 +118,10 @@ impl Options {
         for (flag, bound) in bounds {
             flags.extend(bound.map(|bound| format!("{flag} {bound}")));
         }
+        flags.extend(
+            self.read_lease
+                .map(|lease| format!("--read-lease {}", format_duration(lease))),
+        );
         if self.luck > 0 {
             flags.push(format!("--luck {}", self.luck));
         }

@@ -11,7 +11,7 @@ use super::options::Options;
 use super::plan::{Plan, Planned, Strike};
 use super::queue::{Event, Relief};
 use super::report::Violation;
-use super::world::World;
+use super::world::{World, clock_off_by};
 use crate::kv::Op;
 use crate::machine::Input;
 use crate::paxos::Stance;
@@ -130,6 +130,7 @@ impl World {
                 self.fault(kind);
                 (0..size).for_each(|node| self.lose_power(node));
             }
+            Fault::RestartAround => self.restart_around_leader(rng),
             _ if self.nodes[node].is_up() => self.strike_node(kind, node, until, rng)?,
             _ => {}
         }
@@ -197,6 +198,7 @@ impl World {
                 self.fault(kind);
                 let most = 1 << rng.u32(4..17);
                 self.nodes[node].clock.set_rate(self.now, rng.i32(-most..=most));
+                self.nodes[node].boottime.set_rate(self.now, clock_off_by(rng));
                 self.queue.push(until, Event::Calm(Relief::Clock(node)));
             }
             Fault::ClockJump => {
@@ -276,6 +278,20 @@ impl World {
         for other in (0..self.nodes.len()).filter(|other| *other != node) {
             self.cut(node, other, until);
             self.cut(other, node, until);
+        }
+    }
+
+    /// Who may still read by a lease goes on, among nodes that do not know of it any more.
+    fn restart_around_leader(&mut self, rng: &mut Rng) {
+        let Some(leader) = self.leader().filter(|_| self.nodes.len() > 1) else {
+            return;
+        };
+        self.fault(Fault::RestartAround);
+        self.cut_off(leader, self.now + Duration::from_micros(rng.u64(300_000..1_500_000)));
+        for other in (0..self.nodes.len()).filter(|other| *other != leader) {
+            if self.nodes[other].is_up() {
+                self.bring_down_for(other, Death::Killed, 20_000);
+            }
         }
     }
 

@@ -174,6 +174,11 @@ impl World {
 
     /// A process ends now; it starts again some time later.
     pub(super) fn bring_down(&mut self, node: usize, death: Death) {
+        self.bring_down_for(node, death, self.down_us());
+    }
+
+    /// The same, at most so many microseconds later.
+    pub(super) fn bring_down_for(&mut self, node: usize, death: Death, most_us: u64) {
         let open = self.nodes[node].life.as_ref().map(|life| life.door.connections());
         for connection in open.unwrap_or_default() {
             if death == Death::Killed {
@@ -182,6 +187,6 @@ impl World {
         }
         self.nodes[node].die(death);
         self.tell_of(End::Node(node), || format!("is down: {death}"));
-        self.start_within(node, self.down_us());
+        self.start_within(node, most_us);
     }
 }

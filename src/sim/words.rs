@@ -240,6 +240,7 @@ fn record(record: &Record) -> Option<String> {
         } => format!("accepted slot {slot} at {ballot}: {}", entry(what)),
         Record::Learned { slot, entry: what } => format!("learned slot {slot}: {}", entry(what)),
         Record::Founded => "founded".into(),
+        Record::Lease(ms) => format!("leases of {ms} ms"),
         _ => return None,
     })
 }

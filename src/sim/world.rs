@@ -21,8 +21,8 @@ use super::storm::Storm;
 use super::transcript::{Scene, Transcript};
 use crate::client::machine::Input as ClientInput;
 use crate::machine::Settings;
+use crate::machine::io::CLOCK_RATE_BOUND_PPM;
 use crate::paxos::NodeId;
-use crate::rules::Rules;
 use crate::storage::scrub::Pace;
 use crate::storage::sim::SimDisk;
 use crate::time::Time;
@@ -34,6 +34,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
+/// One cluster in so many has leases.
+const CLUSTERS_WITH_LEASES: u8 = 3;
 /// Where the checksum stands in a frame.
 const CRC_AT: usize = 4;
 
@@ -73,7 +75,7 @@ impl World {
             now: Time::ZERO,
             queue: Queue::default(),
             network: Network::new(size, clients.len(), chance, options.luck),
-            nodes: nodes(size, options.rules, pace(&storm, chance), chance),
+            nodes: nodes(size, options, pace(&storm, chance), chance),
             clients,
             connections: BTreeMap::new(),
             shared,
@@ -251,7 +253,7 @@ fn pace(storm: &Storm, chance: Chance) -> Pace {
 }
 
 /// The nodes of a new cluster, with settings that meet their bounds often.
-fn nodes(size: usize, rules: Rules, pace: Pace, chance: Chance) -> Vec<SimNode> {
+fn nodes(size: usize, options: &Options, pace: Pace, chance: Chance) -> Vec<SimNode> {
     let mut rng = chance.stream(Stream::Settings, 0, 0);
     let ids: Vec<NodeId> = (1..=size as u16).map(NodeId).collect();
     let batch_bytes = 1 << rng.u32(8..14);
@@ -261,6 +263,10 @@ fn nodes(size: usize, rules: Rules, pace: Pace, chance: Chance) -> Vec<SimNode> 
     let segment_bytes = 1 << rng.u32(14..18);
     let snapshot_bytes = 1 << rng.u32(11..17);
     let part_bytes = (1 << rng.u32(8..20)).min(segment_bytes as usize / 8);
+    let mut rng = chance.stream(Stream::Settings, 2, 0);
+    let has_leases = rng.u8(0..CLUSTERS_WITH_LEASES) == 0;
+    let drawn = if has_leases { rng.u64(150..1_000) } else { 0 };
+    let read_lease = options.read_lease.unwrap_or(Duration::from_millis(drawn));
     ids.iter()
         .map(|id| {
             let settings = Settings {
@@ -272,15 +278,24 @@ fn nodes(size: usize, rules: Rules, pace: Pace, chance: Chance) -> Vec<SimNode> 
                 part_bytes,
                 queue_requests,
                 disk_reserve: 16 << 10,
-                rules,
+                read_lease,
+                rules: options.rules,
                 ..Settings::new(*id, ids.clone())
             };
             let mut rng = chance.stream(Stream::Node, id.0.into(), 0);
             let clock = Clock::new(Time::ZERO, Time(rng.u64(0..1 << 40)), 0);
             let disk = SimDisk::new(rng.u64(..)).named(&id.to_string());
-            SimNode::new(settings, (segment_bytes, snapshot_bytes, pace), clock, disk)
+            let (showed, off_by) = (Time(rng.u64(0..1 << 40)), clock_off_by(&mut rng));
+            let clocks = (clock, Clock::new(Time::ZERO, showed, off_by));
+            SimNode::new(settings, (segment_bytes, snapshot_bytes, pace), clocks, disk)
         })
         .collect()
+}
+
+/// A rate within the bound that leases count on, millionths.
+pub(super) fn clock_off_by(rng: &mut Rng) -> i32 {
+    let most = CLOCK_RATE_BOUND_PPM.cast_signed();
+    rng.i32(-most..=most)
 }
 
 /// What the digest takes in of an event, beside its time.

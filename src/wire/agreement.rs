@@ -91,7 +91,7 @@ pub(super) fn put_message(message: &Message, out: &mut Writer<'_>) {
             out.length32(entries.len());
             entries.iter().for_each(|entry| entry.put(out));
         }
-        Message::HandOver { ballot } => ballot.put(out),
+        Message::HandOver { ballot } | Message::Release { ballot } => ballot.put(out),
         Message::Recover {
             incarnation,
             nonce,
@@ -156,6 +156,9 @@ pub(super) fn take_message(frame_type: FrameType, from: &mut Reader<'_>) -> Resu
         }
         FrameType::Chosen => take_chosen(from)?,
         FrameType::HandOver => Message::HandOver {
+            ballot: Ballot::take(from, "ballot")?,
+        },
+        FrameType::Release => Message::Release {
             ballot: Ballot::take(from, "ballot")?,
         },
         FrameType::Recover => Message::Recover {

@@ -89,6 +89,7 @@ pub enum FrameType {
     Recover = 0x1c,
     RecoverAnswer = 0x1d,
     Forgotten = 0x1e,
+    Release = 0x1f,
     Roster = 0x20,
     Forward = 0x21,
     ForwardReply = 0x22,
@@ -152,7 +153,7 @@ pub enum FrameError {
 
 impl FrameType {
     /// Every type, in the order of their bytes.
-    pub const ALL: [FrameType; 27] = [
+    pub const ALL: [FrameType; 28] = [
         FrameType::Hello,
         FrameType::Ping,
         FrameType::Pong,
@@ -172,6 +173,7 @@ impl FrameType {
         FrameType::Recover,
         FrameType::RecoverAnswer,
         FrameType::Forgotten,
+        FrameType::Release,
         FrameType::Roster,
         FrameType::Forward,
         FrameType::ForwardReply,
@@ -214,6 +216,7 @@ impl FrameType {
             Message::Recover { .. } => FrameType::Recover,
             Message::RecoverAnswer(_) => FrameType::RecoverAnswer,
             Message::Forgotten { .. } => FrameType::Forgotten,
+            Message::Release { .. } => FrameType::Release,
         }
     }
 
@@ -431,7 +434,8 @@ fn take_body(frame_type: FrameType, from: &mut Reader<'_>) -> Result<Frame, Deco
         | FrameType::HandOver
         | FrameType::Recover
         | FrameType::RecoverAnswer
-        | FrameType::Forgotten => Frame::Paxos(agreement::take_message(frame_type, from)?),
+        | FrameType::Forgotten
+        | FrameType::Release => Frame::Paxos(agreement::take_message(frame_type, from)?),
     })
 }
 

@@ -19,8 +19,14 @@ pub const PROTOCOL_VERSION_MAX: u16 = 1;
 pub const FEATURE_RECOVERY: u64 = 1;
 /// Feature bit of a node that can fetch a snapshot; none is offered to any other.
 pub const FEATURE_SNAPSHOTS: u64 = 2;
-/// Feature bits that this build offers.
+/// Feature bit of a node whose cluster has leases (`rules.md` 16): its HELLO says of which length, behind the roster. Not
+/// offered otherwise, so that older builds take no part in a cluster whose promises to wait they would break.
+pub const FEATURE_LEASES: u64 = 4;
+/// Feature bits that every node of this build offers.
 pub const FEATURES: u64 = FEATURE_RECOVERY | FEATURE_SNAPSHOTS;
+
+/// Longest lease: so long a cluster waits for a leader that is gone.
+pub const LEASE_MS_MAX: u32 = 60_000;
 
 /// The first frame of either side on a connection: who speaks, and what it knows of the cluster and of the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +78,8 @@ pub struct NodeHello {
     pub base: Base,
     /// The roster on its disk; empty while it holds none.
     pub roster: Vec<RosterEntry>,
+    /// Length of all leases of its cluster, milliseconds; 0: there are none. Stands in the HELLO with [`FEATURE_LEASES`].
+    pub lease_ms: u32,
 }
 
 /// Where a log begins: zero, or what a restored snapshot holds; equal on all nodes of a founding.
@@ -185,7 +193,7 @@ pub(super) fn put_hello(hello: &Hello, out: &mut Writer<'_>) {
         HelloKind::Client => out.u8(KIND_CLIENT),
         HelloKind::Node(node) => {
             out.u8(KIND_NODE);
-            put_node_hello(node, out);
+            put_node_hello(node, hello.features, out);
         }
     }
 }
@@ -206,7 +214,7 @@ pub(super) fn take_hello(from: &mut Reader<'_>) -> Result<Hello, DecodeError> {
     let cluster_id = from.u64("cluster id")?;
     let kind = match from.u8("kind")? {
         KIND_CLIENT => HelloKind::Client,
-        KIND_NODE => HelloKind::Node(take_node_hello(from)?),
+        KIND_NODE => HelloKind::Node(take_node_hello(features, from)?),
         byte => return Err(DecodeError::Unknown { field: "kind", byte }),
     };
     if version_max > PROTOCOL_VERSION_MAX {
@@ -223,7 +231,7 @@ pub(super) fn take_hello(from: &mut Reader<'_>) -> Result<Hello, DecodeError> {
     })
 }
 
-fn put_node_hello(hello: &NodeHello, out: &mut Writer<'_>) {
+fn put_node_hello(hello: &NodeHello, features: u64, out: &mut Writer<'_>) {
     hello.node.put(out);
     hello.incarnation.put(out);
     hello.start.put(out);
@@ -239,9 +247,12 @@ fn put_node_hello(hello: &NodeHello, out: &mut Writer<'_>) {
     hello.listed.iter().for_each(|node| node.put(out));
     hello.base.put(out);
     put_roster(&hello.roster, out);
+    if features & FEATURE_LEASES != 0 {
+        out.u32(hello.lease_ms);
+    }
 }
 
-fn take_node_hello(from: &mut Reader<'_>) -> Result<NodeHello, DecodeError> {
+fn take_node_hello(features: u64, from: &mut Reader<'_>) -> Result<NodeHello, DecodeError> {
     let node = NodeId::take(from, "node")?;
     if node == NodeId(0) {
         return Err(DecodeError::OutOfRange {
@@ -266,7 +277,21 @@ fn take_node_hello(from: &mut Reader<'_>) -> Result<NodeHello, DecodeError> {
         listed: take_listed(from)?,
         base: Base::take(from, "base")?,
         roster: take_roster(from)?,
+        lease_ms: take_lease_ms(features, from)?,
     })
+}
+
+fn take_lease_ms(features: u64, from: &mut Reader<'_>) -> Result<u32, DecodeError> {
+    if features & FEATURE_LEASES == 0 {
+        return Ok(0);
+    }
+    match from.u32("lease_ms")? {
+        ms if (1..=LEASE_MS_MAX).contains(&ms) => Ok(ms),
+        ms => Err(DecodeError::OutOfRange {
+            field: "lease_ms",
+            value: ms.into(),
+        }),
+    }
 }
 
 fn take_listed(from: &mut Reader<'_>) -> Result<Vec<NodeId>, DecodeError> {
@@ -376,6 +401,7 @@ mod tests {
                 listed: vec![NodeId(1)],
                 base: Base::default(),
                 roster: Vec::new(),
+                lease_ms: 0,
             }),
             ..client(name, id)
         }

@@ -40,6 +40,9 @@ pub enum Record {
     ChosenUpto(Slot),
     /// The roster that this node confirms; replaces an older one while nobody is founded.
     Roster(Vec<RosterEntry>),
+    /// All leases of the cluster have this length, milliseconds (`rules.md` 16). Durable with the first roster that this node
+    /// held, in front of it, and never changed; a cluster without it has no leases.
+    Lease(u32),
     /// The cluster of the held roster is founded; never taken back.
     Founded,
     /// The newest life and start of a peer that this node has met; durable before a vote of it is counted.
@@ -98,6 +101,7 @@ impl Record {
             Record::Learned { .. } => "LEARNED",
             Record::ChosenUpto(_) => "CHOSEN_UPTO",
             Record::Roster(_) => "ROSTER",
+            Record::Lease(_) => "LEASE",
             Record::Founded => "FOUNDED",
             Record::Peer { .. } => "PEER",
             Record::Life(_) => "LIFE",
@@ -153,11 +157,13 @@ pub enum RecordKind {
     Checkpoint = 12,
     /// See [`Record::Installed`].
     Installed = 13,
+    /// See [`Record::Lease`].
+    Lease = 14,
 }
 
 impl RecordKind {
     /// Every kind, in the order of their bytes.
-    pub const ALL: [RecordKind; 13] = [
+    pub const ALL: [RecordKind; 14] = [
         RecordKind::Promised,
         RecordKind::Used,
         RecordKind::Accepted,
@@ -171,6 +177,7 @@ impl RecordKind {
         RecordKind::Recovered,
         RecordKind::Checkpoint,
         RecordKind::Installed,
+        RecordKind::Lease,
     ];
 
     /// The kind's byte on the disk.
@@ -201,6 +208,7 @@ impl Record {
             Record::Learned { .. } => RecordKind::Learned,
             Record::ChosenUpto(_) => RecordKind::ChosenUpto,
             Record::Roster(_) => RecordKind::Roster,
+            Record::Lease(_) => RecordKind::Lease,
             Record::Founded => RecordKind::Founded,
             Record::Peer { .. } => RecordKind::Peer,
             Record::Life(_) => RecordKind::Life,
@@ -262,6 +270,7 @@ impl Record {
                 chosen_upto.put(&mut out);
             }
             Record::Installed { slot } => slot.put(&mut out),
+            Record::Lease(ms) => out.u32(*ms),
         }
     }
 
@@ -310,6 +319,7 @@ impl Record {
             RecordKind::Installed => Record::Installed {
                 slot: Slot::take(&mut from, "slot")?,
             },
+            RecordKind::Lease => Record::Lease(from.u32("lease_ms")?),
         };
         from.finish()?;
         match body {
@@ -442,6 +452,7 @@ mod tests {
                 chosen_upto: Slot(6),
             },
             Record::Installed { slot: Slot(9) },
+            Record::Lease(500),
         ]
     }
 

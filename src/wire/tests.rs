@@ -280,6 +280,7 @@ fn message() -> BoxedStrategy<Message> {
         1 => fetch,
         1 => chosen,
         1 => hand_over,
+        1 => ballot().prop_map(|ballot| Message::Release { ballot }),
         1 => recover,
         1 => recover_answer(),
         1 => forgotten
@@ -302,8 +303,19 @@ fn node_hello() -> impl Strategy<Value = NodeHello> {
             listed: listed.into_iter().collect(),
             base,
             roster,
+            lease_ms: 0,
         },
     )
+}
+
+/// The length of leases stands in a HELLO that says so by its feature bit, and in no other.
+fn with_lease(features: u64, mut kind: HelloKind) -> HelloKind {
+    if let HelloKind::Node(node) = &mut kind
+        && features & hello::FEATURE_LEASES != 0
+    {
+        node.lease_ms = 500;
+    }
+    kind
 }
 
 fn any_hello() -> BoxedStrategy<Hello> {
@@ -313,7 +325,7 @@ fn any_hello() -> BoxedStrategy<Hello> {
             version_min: hello::PROTOCOL_VERSION_MIN,
             version_max: hello::PROTOCOL_VERSION_MAX,
             features,
-            kind,
+            kind: with_lease(features, kind),
             cluster_name,
             cluster_id,
         })
@@ -446,6 +458,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         slot().prop_map(Record::ChosenUpto),
         roster().prop_map(Record::Roster),
         Just(Record::Founded),
+        any::<u32>().prop_map(Record::Lease),
         (node(), incarnation(), start()).prop_map(|(node, incarnation, start)| Record::Peer {
             node,
             incarnation,
@@ -681,6 +694,7 @@ fn largest_hello() -> Hello {
             listed: nodes.clone().map(NodeId).collect(),
             base: Base::default(),
             roster: nodes.map(entry).collect(),
+            lease_ms: hello::LEASE_MS_MAX,
         }),
         cluster_name: "n".repeat(hello::CLUSTER_NAME_BYTES_MAX),
         cluster_id: 1,

@@ -48,6 +48,7 @@ impl Disk {
             Record::ChosenUpto(_)
             | Record::Roster(_)
             | Record::Founded
+            | Record::Lease(_)
             | Record::Peer { .. }
             | Record::Life(_)
             | Record::Recovered => {}
@@ -95,6 +96,7 @@ impl Disk {
             | Message::Fetch { .. }
             | Message::Chosen { .. }
             | Message::HandOver { .. }
+            | Message::Release { .. }
             | Message::Recover { .. }
             | Message::Forgotten { .. } => true,
         };

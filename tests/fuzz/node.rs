@@ -150,6 +150,7 @@ fn peer() -> HelloKind {
         listed: (1..=3).map(NodeId).collect(),
         base: Base::default(),
         roster: Vec::new(),
+        lease_ms: 0,
     })
 }
 

@@ -204,6 +204,7 @@ pub(crate) fn records() -> Vec<Record> {
         Record::Used(ballot),
         Record::ChosenUpto(slot),
         Record::Founded,
+        Record::Lease(500),
         Record::Peer {
             node,
             incarnation,

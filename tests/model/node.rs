@@ -299,6 +299,7 @@ fn replica(id: NodeId, world: &World) -> Replica {
             backoff_base: Duration::ZERO,
             backoff_max: Duration::ZERO,
         },
+        read_lease_ppm: None,
         cache_bytes: 1 << 20,
         part_bytes: PART_BYTES,
         seed: 0,

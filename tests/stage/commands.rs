@@ -1,10 +1,10 @@
 //! The commands of a script. Several may stand in one line, with `;` between them.
 //!
 //! ```text
-//! cluster 3 [apart] [led by n1] [pre_vote=off] [backoff=off] [cache_bytes=0]
+//! cluster 3 [apart] [led by n1] [pre_vote=off] [backoff=off] [cache_bytes=0] [read_lease=500ms]
 //!                              founded nodes without a leader; apart: not started, nobody has met
 //! node n4 lists n1 n2 n4       one more node (or another in its place), with this --cluster
-//! start n1, crash n1, shutdown n1
+//! start n1 [read_lease=0ms], crash n1, shutdown n1
 //! erase n1, save n1, restore n1 the data directory is lost; is copied; the copy takes its place
 //! meet n1 n2                   both dial each other
 //! open n1                      the client opens its session
@@ -18,6 +18,7 @@
 //! settle                       delivers everything until nothing is under way
 //! wait [n1] 600ms              time passes (at one node), nothing arrives
 //! wait n1                      until the node's next deadline
+//! sleep n1 600ms               its machine is suspended: no timer notices, the clock that leases count by does
 //! run 2s                       time passes at all nodes, and everything arrives at once
 //! campaign n1                  n1 waits until it stands up
 //! elect n1                     it does so until it leads, and everything is delivered
@@ -57,7 +58,11 @@ impl Stage {
         match (verb, words.as_slice()) {
             ("cluster", [count, options @ ..]) => self.cluster(parsed(count), options),
             ("node", [id, "lists", listed @ ..]) => self.another_node(node(id), listed),
-            ("start", [id]) => self.start_and_meet(node(id)),
+            ("start", [id, options @ ..]) => {
+                let settings = &mut self.node(node(id)).settings;
+                options.iter().for_each(|option| set_option(settings, option));
+                self.start_and_meet(node(id));
+            }
             ("crash", [id]) => self.crash(node(id)),
             ("erase", [id]) => self.erase(node(id)),
             ("save", [id]) => self.save(node(id)),
@@ -85,6 +90,7 @@ impl Stage {
             ("wait", [span]) => self.pass(&self.ids(), duration(span), false),
             ("wait", [id, span]) => self.pass(&[node(id)], duration(span), false),
             ("run", [span]) => self.pass(&self.ids(), duration(span), true),
+            ("sleep", [id, span]) => self.node(node(id)).slept += duration(span),
             ("campaign", [id]) => self.wait_for_campaign(node(id)),
             ("elect", [id]) => self.elect(node(id)),
             ("cut", [id]) => self.cut_off(node(id)),
@@ -133,6 +139,9 @@ impl Stage {
         self.settle();
         if let Some(at) = options.windows(2).position(|pair| pair == ["led", "by"]) {
             let leader = node(options[at + 2]);
+            // Acceptors that have leases wait behind every start, the first one too.
+            let lease = self.nodes[&leader].settings.read_lease;
+            self.pass(&ids, lease, false);
             self.elect(leader);
             self.ask(leader, RequestOp::Write(Op::Open));
             self.settle();
@@ -366,6 +375,8 @@ fn set_option(settings: &mut Settings, option: &str) {
         "pre_vote" => settings.rules.pre_vote = value == "on",
         "backoff" => settings.rules.backoff = value == "on",
         "cache_bytes" => settings.cache_bytes = parsed(value),
+        "lease_from_sending" => settings.rules.lease_from_sending = value == "on",
+        "read_lease" => settings.read_lease = duration(value),
         "name" => settings.cluster_name = value.into(),
         _ => panic!("no such option: {option}"),
     }

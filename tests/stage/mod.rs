@@ -18,7 +18,7 @@ use synod::kv::{Answer, Done, Op, SessionRef};
 use synod::machine::{Effect, Input, Machine, RequestId, Settings};
 use synod::paxos::{Incarnation, Message, NodeId, Slot, Start};
 use synod::storage::sim::SimDisk;
-use synod::time::Time;
+use synod::time::{Boottime, Time};
 use synod::wire::{Outcome, Record, Reply, Request, RequestOp, Served};
 use words::Line;
 
@@ -32,6 +32,8 @@ struct Node {
     machine: Option<Machine>,
     settings: Settings,
     now: Time,
+    /// So long its machine slept: the clock that counts suspension is ahead by it.
+    slept: Duration,
     disk: Disk,
     /// Its snapshots.
     files: SimDisk,
@@ -120,6 +122,7 @@ impl Stage {
         let node = Node {
             machine: None,
             now: Time::from_millis(1),
+            slept: Duration::ZERO,
             disk: Disk::default(),
             files: SimDisk::new(1),
             pending: Vec::new(),
@@ -261,11 +264,21 @@ impl Stage {
         if !self.is_up(id) {
             return;
         }
+        self.tell_clock(id);
         for input in inputs {
             self.step(id, input);
         }
         self.step(id, Input::Gathered);
         self.end_turn(id);
+    }
+
+    /// First in each turn of a node whose cluster has leases.
+    fn tell_clock(&mut self, id: NodeId) {
+        let node = &self.nodes[&id];
+        if node.machine.as_ref().is_some_and(Machine::has_leases) {
+            let clock = Boottime((node.now + node.slept).0);
+            self.step(id, Input::Clock { clock });
+        }
     }
 
     fn end_turn(&mut self, id: NodeId) {

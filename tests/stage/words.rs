@@ -267,7 +267,10 @@ fn of_served(served: &Served) -> String {
 }
 
 pub(super) fn is_of_founding(record: &Record) -> bool {
-    matches!(record, Record::Roster(_) | Record::Founded | Record::Peer { .. })
+    matches!(
+        record,
+        Record::Roster(_) | Record::Lease(_) | Record::Founded | Record::Peer { .. }
+    )
 }
 
 pub(super) fn of_record(record: &Record) -> String {
@@ -284,6 +287,7 @@ pub(super) fn of_record(record: &Record) -> String {
             format!("{name} {}", nodes.join(" "))
         }
         Record::Founded | Record::Recovered => name.into(),
+        Record::Lease(ms) => format!("{name} {ms}ms"),
         Record::Life(incarnation) => format!("{name} {}", incarnation.generation),
         Record::Peer { node, .. } => format!("{name} {node}"),
         Record::Checkpoint {

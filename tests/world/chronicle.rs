@@ -118,6 +118,7 @@ impl Chronicle {
             | Message::PreVoteAnswer { .. }
             | Message::Fetch { .. }
             | Message::HandOver { .. }
+            | Message::Release { .. }
             | Message::Recover { .. }
             | Message::Forgotten { .. } => {}
         }

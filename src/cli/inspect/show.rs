@@ -143,6 +143,7 @@ pub(super) fn record(of: &Record) -> (&'static str, Value) {
         Record::Learned { slot, entry: of } => json!({ "slot": slot.0, "entry": entry(of) }),
         Record::ChosenUpto(slot) | Record::Installed { slot } => json!({ "slot": slot.0 }),
         Record::Roster(of) => json!({ "roster": roster(of) }),
+        Record::Lease(ms) => json!({ "lease_ms": ms }),
         Record::Founded | Record::Recovered => json!({}),
         Record::Peer {
             node,
@@ -361,6 +362,7 @@ fn node_hello(of: &NodeHello) -> Value {
         "base_slot": of.base.slot.0,
         "base_digest": hex(of.base.digest),
         "roster": roster(&of.roster),
+        "lease_ms": of.lease_ms,
     })
 }
 
@@ -467,7 +469,7 @@ fn message(of: &Message) -> Value {
             "entries": entries.iter().map(entry).collect::<Vec<Value>>(),
             "chosen_upto": chosen_upto.0,
         }),
-        Message::HandOver { ballot } => json!({ "ballot": ballot.to_string() }),
+        Message::HandOver { ballot } | Message::Release { ballot } => json!({ "ballot": ballot.to_string() }),
         Message::Recover {
             incarnation,
             nonce,

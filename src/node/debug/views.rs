@@ -297,6 +297,7 @@ pub(super) fn metrics(context: &Context<'_>) -> Value {
         generation: context.machine.incarnation().generation,
         scrub: context.machine.scrub(),
         damage: context.machine.damage().len(),
+        lease_reads: context.machine.lease_reads(),
         ..context.gauges
     };
     let counters = context.metrics.list(&gauges);

@@ -10,10 +10,11 @@ use crate::node::metrics::outcome_name;
 use crate::node::output::Flush;
 use crate::node::ring::{Summary, What};
 use crate::paxos::{Message, NodeId};
-use crate::time::Time;
+use crate::time::{Boottime, Time};
 use crate::wire::message::ErrorCode;
 use crate::wire::{Frame, Record, Reply, Transfer, frame};
 use bytes::Bytes;
+use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
@@ -52,6 +53,12 @@ impl Delayed {
 impl Door for Server {
     fn now(&mut self) -> Time {
         self.time()
+    }
+
+    fn boottime(&mut self) -> Boottime {
+        let now = clock_gettime(ClockId::Boottime);
+        let (seconds, nanos) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+        Boottime(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
     }
 
     fn gather(&mut self, machine: &Machine, wait: Option<Duration>, inputs: &mut Vec<Input>) -> io::Result<()> {

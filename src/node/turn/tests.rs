@@ -7,6 +7,7 @@ use crate::kv::{Answer, Done, Op, SessionRef};
 use crate::machine::{RequestId, Settings};
 use crate::storage::Options;
 use crate::storage::sim::{Fault, Op as DiskOp, SimDisk};
+use crate::time::Boottime;
 use crate::wire::message::ErrorCode;
 use crate::wire::{Outcome, Reply, Request, RequestOp, Served, Transfer};
 use std::collections::VecDeque;
@@ -28,6 +29,10 @@ impl Door for Diary {
     fn now(&mut self) -> Time {
         self.now = self.now + Duration::from_micros(10);
         self.now
+    }
+
+    fn boottime(&mut self) -> Boottime {
+        Boottime(self.now.0)
     }
 
     fn gather(&mut self, _: &Machine, wait: Option<Duration>, inputs: &mut Vec<Input>) -> io::Result<()> {

@@ -27,6 +27,10 @@ impl Replica {
                 reason: "no sign of life within the election timeout",
             });
         }
+        if let Some(left) = self.own_bound() {
+            // So is a quorum, most likely: whoever was heard as leader may still read by its lease (`rules.md` 16).
+            return self.election.stand_up_after(now, left);
+        }
         if !self.config.rules.pre_vote {
             return self.campaign(now, false, out);
         }
@@ -71,7 +75,7 @@ impl Replica {
         }
         let hears_leader = match &self.role {
             Role::Leading(_) => true,
-            _ => self.election.hears_leader_other_than(from, now),
+            _ => self.election.hears_leader_other_than(from, now) || self.grants.binds(from).is_some(),
         };
         let answer = Message::PreVoteAnswer {
             attempt,
@@ -126,7 +130,7 @@ impl Replica {
         self.used = ballot;
         self.observe(ballot);
         out.write(Write::Used(ballot));
-        if self.votes() {
+        if self.votes() && self.own_bound().is_none() {
             // This node's own promise goes to disk with the used ballot: one sync for both.
             let promised = self.promise(ballot, out);
             assert!(
@@ -315,6 +319,9 @@ impl Replica {
     /// A leader that shuts down asks this node to lead: no question before, since the leader itself wants it.
     pub(super) fn on_hand_over(&mut self, now: Time, from: NodeId, ballot: Ballot, out: &mut Outbox) {
         let is_from_leader = self.election.following() == Some(ballot) && ballot.node == from;
+        if is_from_leader {
+            self.grants.release(ballot);
+        }
         if is_from_leader && self.votes() && !self.installs() && matches!(self.role, Role::Follower) {
             self.campaign(now, false, out);
         }

@@ -1,5 +1,6 @@
 //! Leading: phase 2, signs of life, confirmation, and the ways to stop.
 
+use super::leasing::Held;
 use super::{Claim, Config, RESEND_BYTES, Replica, Role, Stance};
 use crate::paxos::election::Ask;
 use crate::paxos::message::{Heartbeat, HeartbeatAck};
@@ -18,6 +19,8 @@ pub(super) struct Leading {
     pub(super) rounds: Rounds,
     /// Set while a refused leader asks whether a quorum would follow it to a higher ballot; and until when.
     pub(super) challenge: Option<(Ask, Time)>,
+    /// The lease of this ballot.
+    pub(super) held: Held,
     heard: Heard,
     since: Time,
     heartbeat_at: Time,
@@ -101,6 +104,7 @@ impl Replica {
             lead,
             rounds: Rounds::default(),
             challenge: None,
+            held: Held::default(),
             heard: Heard::all(&self.config.membership, now),
             since: now,
             heartbeat_at: now,
@@ -156,6 +160,7 @@ impl Replica {
         let Role::Leading(leading) = &mut self.role else { return };
         let ballot = leading.lead.ballot;
         leading.lead.open(slot, entry.clone(), now);
+        leading.rounds.propose(slot);
         let message = self.accept_message(ballot, slot, entry.clone());
         for node in self.others() {
             out.send(node, message.clone());
@@ -201,8 +206,10 @@ impl Replica {
         if let Role::Leading(leading) = &mut self.role {
             leading.heard.hear(from, now);
             // Only what was proposed can have been voted for, whatever the message says.
-            self.lives
-                .note_vote(from, ballot, last.min(leading.lead.next_slot.prev()));
+            let last = last.min(leading.lead.next_slot.prev());
+            self.lives.note_vote(from, ballot, last);
+            leading.rounds.voted(&self.config.membership, from, last);
+            self.renew_lease();
         }
         self.add_votes(now, from, first, last, out);
     }
@@ -233,15 +240,17 @@ impl Replica {
 
     /// Begins a round of confirmation: a heartbeat to all, now. Its number; `None` if this node does not lead.
     pub fn begin_round(&mut self, now: Time, out: &mut Outbox) -> Option<u64> {
-        let votes = self.votes();
+        let (votes, clock) = (self.votes(), self.grants.clock());
         let Role::Leading(leading) = &mut self.role else {
             return None;
         };
-        let round = leading.rounds.begin(now);
+        let (round, ballot) = (leading.rounds.begin(now, clock), leading.lead.ballot);
         leading.heartbeat_at = now + self.config.timing.heartbeat;
         if votes {
             leading.heard.hear(self.config.node, now);
             leading.rounds.answer(&self.config.membership, self.config.node, round);
+            self.grant(ballot, out);
+            self.renew_lease(); // a cluster of one
         }
         for node in self.others() {
             self.send_heartbeat_to(now, node, out);
@@ -286,6 +295,7 @@ impl Replica {
             heard_at: now,
             clock_ms: peer.clock_ms.max(ack.clock_ms),
         };
+        self.renew_lease();
         self.digests.told_by(from, ack.applied, ack.digest);
         // A follower may know as chosen what this leader misses (and never proposes: R3).
         self.learner.hear(ack.chosen_upto.min(self.own_mark()));
@@ -407,6 +417,7 @@ impl Replica {
 
     /// Leaves the ballot, for ever.
     pub(super) fn step_down(&mut self, now: Time, reason: String, out: &mut Outbox) {
+        self.release_lease(out);
         if let Role::Leading(leading) = &self.role {
             out.note(Note::StepsDown {
                 ballot: leading.lead.ballot,
@@ -447,6 +458,7 @@ impl Replica {
         let (to, ballot) = (*to, leading.lead.ballot);
         // The last watermark goes first, so that the successor need not fetch what it holds.
         self.send_heartbeat_to(now, to, out);
+        self.release_lease(out); // who is to promise the successor must not be bound any more
         out.send(to, Message::HandOver { ballot });
         out.note(Note::HandsOver { to });
         self.step_down(now, format!("hands over to {to}"), out);

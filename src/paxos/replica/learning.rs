@@ -74,6 +74,7 @@ impl Replica {
                 .heartbeat(sent_after, confirmed, chosen_upto, self.learner.applied());
         }
         if self.votes() {
+            self.grant(ballot, out);
             let (applied, digest) = self.digests.newest();
             let ack = HeartbeatAck {
                 ballot,

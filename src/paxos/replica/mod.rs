@@ -9,11 +9,13 @@
 //!   answer and no confirmation, and is not counted as heard, by itself either (`rules.md` 3, 14).
 //!
 //! * [`mod@self`]: routing, durability, deadlines. `voting`: answers as acceptor. `campaign`: pre-vote and phase 1.
-//!   `leading`: phase 2, heartbeats, step-down. `learning`: watermarks and catch-up. `recovering`: a lost memory.
+//!   `leading`: phase 2, heartbeats, step-down. `leasing`: leases, granted and held. `learning`: watermarks and catch-up.
+//!   `recovering`: a lost memory.
 
 mod campaign;
 mod leading;
 mod learning;
+mod leasing;
 mod recovering;
 #[cfg(test)]
 mod tests;
@@ -26,6 +28,7 @@ use super::digests::{Digests, Health};
 use super::election::{Ask, Election, Timing};
 use super::identity::Lives;
 use super::learner::Learner;
+use super::lease::Grants;
 use super::outbox::{Note, Outbox, Output, PeerFault, Write};
 use super::proposer::Phase1;
 use super::recovery::Recovery;
@@ -64,6 +67,8 @@ pub struct Config {
     pub timing: Timing,
     /// Which rules are kept.
     pub rules: Rules,
+    /// Whether this node, while it leads, reads by its lease; and by how many millionths a clock may be off then.
+    pub read_lease_ppm: Option<u32>,
     /// Bytes of applied entries kept in memory.
     pub cache_bytes: usize,
     /// Most bytes of entries in one part of a promise and in one CHOSEN message; one entry always fits. At most
@@ -136,6 +141,10 @@ enum Claim {
 pub struct Replica {
     config: Config,
     acceptor: AcceptorState,
+    /// What the acceptor has granted (`rules.md` 16).
+    grants: Grants,
+    /// The last PREPARE that was not answered for it.
+    bound_against: Ballot,
     learner: Learner,
     role: Role,
     election: Election,
@@ -168,6 +177,8 @@ impl Replica {
     pub fn new(config: Config) -> Replica {
         Replica {
             acceptor: AcceptorState::Up(Acceptor::default()),
+            grants: Grants::under(config.rules),
+            bound_against: Ballot::ZERO,
             learner: Learner::new(config.base, config.cache_bytes, config.rules),
             role: Role::Follower,
             election: Election::new(config.timing.clone(), config.rules, config.seed),
@@ -394,6 +405,8 @@ impl Replica {
                 self.on_chosen(now, from, first, entries, chosen_upto, out);
             }
             Message::HandOver { ballot } => self.on_hand_over(now, from, ballot, out),
+            Message::Release { ballot } if ballot.node == from => self.grants.release(ballot),
+            Message::Release { .. } => {}
             Message::RecoverAnswer(answer) => self.on_recover_answer(now, from, answer, out),
             // These concern who this node and its peer are: the machine looks at them first.
             Message::Recover { .. } | Message::Forgotten { .. } => {}
@@ -457,6 +470,7 @@ impl Replica {
 
     /// The end of a turn's inputs: the watermark is recorded beside acceptances, where it costs no sync of its own.
     pub fn on_gathered(&mut self, out: &mut Outbox) {
+        self.tell_of_lease(out);
         if std::mem::take(&mut self.wrote_acceptance) {
             self.record_chosen_upto(out);
         }

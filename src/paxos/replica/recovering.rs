@@ -214,6 +214,7 @@ impl Replica {
     /// It is durable: this node votes again.
     pub(super) fn on_recovered(&mut self, out: &mut Outbox) {
         (self.recovery, self.must_recover) = (None, false);
+        self.grants.restart(); // also for what an earlier life granted that ran longer than one thought
         out.note(Note::Recovered {
             incarnation: self.lives.own(),
             promised: self.promised(),

@@ -24,6 +24,7 @@ fn replica(node: u16) -> Replica {
             pre_vote: false,
             ..Rules::KEPT
         },
+        read_lease_ppm: None,
         cache_bytes: 1 << 20,
         part_bytes: PART_BYTES,
         seed: 1,

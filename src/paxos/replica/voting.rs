@@ -22,6 +22,9 @@ impl Replica {
         if !self.votes() || ballot.node != from {
             return; // a failed acceptor does not answer; a ballot is only prepared by its owner
         }
+        if self.is_bound_against(ballot, out) {
+            return;
+        }
         if !self.promise(ballot, out) {
             let promised = self.promised();
             return out.send(from, Message::Nack { ballot, promised });
@@ -160,6 +163,7 @@ impl Replica {
             return;
         }
         if self.votes() && self.accept(ballot, slot, entry, out) {
+            self.grant(ballot, out);
             self.claim_accepted(from, ballot, slot, out);
         }
         self.on_watermark(now, from, ballot, chosen_upto, out);
@@ -299,6 +303,7 @@ impl Replica {
             accepted: acceptor.len() as u64,
         });
         self.acceptor = AcceptorState::Up(acceptor);
+        self.grants.restart();
         self.forget_chosen();
     }
 }

@@ -59,6 +59,8 @@ impl OneNode {
             debug_allow_remote: false,
             heartbeat: Duration::from_millis(50),
             election_timeout: Duration::from_millis(300),
+            read_lease: Duration::ZERO,
+            clock_rate_bound_ppm: 0,
             request_timeout: Duration::from_secs(5),
             max_connections,
             segment_bytes: 64 << 20,
