@@ -3,6 +3,9 @@
 //! Holds the place of the *last* ACCEPTED, LEARNED or COPIED record of each slot: by `Record::ChosenUpto`, that is the one that
 //! was chosen, once the slot is chosen. Twelve bytes a slot, in chunks, so that a slot far away costs one chunk and
 //! not all that lies between.
+//!
+//! Invariant: nothing stands here at or below a slot up to which a snapshot was *fetched* ([`SlotIndex::forget_upto`]). No
+//! record says which of the entries that were voted for there were chosen: that was decided elsewhere.
 
 use super::unit::Position;
 use crate::paxos::Slot;
@@ -49,6 +52,15 @@ impl SlotIndex {
             chunk.iter().any(|place| place.bytes > 0)
         });
         self.chunks.extend(later);
+    }
+
+    /// Forgets everything up to `slot`.
+    pub(super) fn forget_upto(&mut self, slot: Slot) {
+        let border = slot.0 / CHUNK_SLOTS;
+        self.chunks = self.chunks.split_off(&border);
+        if let Some(chunk) = self.chunks.get_mut(&border) {
+            chunk[..=(slot.0 % CHUNK_SLOTS) as usize].fill(NOWHERE);
+        }
     }
 
     /// Every slot above this one that has a place, with it.
@@ -107,5 +119,17 @@ mod tests {
         assert_eq!((index.get(Slot(1000)), index.get(Slot(1001))), (None, Some(place(2))));
         index.forget(2, Slot(2000));
         assert!(index.chunks.is_empty());
+    }
+
+    #[test]
+    fn up_to_a_slot_everything_is_forgotten_and_nothing_behind_it() {
+        let mut index = SlotIndex::default();
+        let at = Position { segment: 1, offset: 1 };
+        (1..=2000).for_each(|slot| index.put(Slot(slot), Place { at, bytes: 1 }));
+        index.forget_upto(Slot(1023));
+        assert_eq!((index.get(Slot(1)), index.get(Slot(1023))), (None, None));
+        index.forget_upto(Slot(1024));
+        assert_eq!(index.get(Slot(1024)), None);
+        assert!(index.get(Slot(1025)).is_some());
     }
 }

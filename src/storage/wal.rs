@@ -205,6 +205,9 @@ impl<Fs: Files> Wal<Fs> {
                 outlived.push(damage.clone());
             }
             if let Some(record) = found.into_record() {
+                if let Record::Installed { slot } = record {
+                    index.forget_upto(slot);
+                }
                 truncation.note_found(&record, first);
                 give(record);
             }
@@ -240,6 +243,11 @@ impl<Fs: Files> Wal<Fs> {
             self.sync()?;
             let taken = self.append_unit(rest)?;
             rest = &rest[taken..];
+        }
+        for record in records {
+            if let Record::Installed { slot } = record {
+                self.index.forget_upto(*slot);
+            }
         }
         self.truncation.note_appended(records);
         Ok(())

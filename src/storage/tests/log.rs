@@ -49,6 +49,28 @@ fn the_last_record_of_a_slot_is_the_one_that_is_handed_out() {
     );
 }
 
+/// Found by the simulator (seed 4120319320): a node that had voted for an entry which was not chosen fetched a snapshot of
+/// what came later, and handed its old vote out as chosen.
+#[test]
+fn below_a_fetched_snapshot_no_vote_is_handed_out_as_chosen() {
+    let disk = disk_with(&[vec![accepted(1, 50), accepted(2, 50), accepted(3, 50)]]);
+    let (mut storage, ..) = open(&disk).unwrap();
+    storage
+        .append(&[Record::Installed { slot: Slot(2) }, learned(4, 44)])
+        .unwrap();
+    storage.sync().unwrap();
+    let read =
+        |storage: &mut Storage<SimDisk>, first| stamps(&storage.read_chosen(Slot(first), Slot(9), 10_000).unwrap());
+    assert_eq!((read(&mut storage, 2), read(&mut storage, 3)), (vec![], vec![3, 44]));
+    drop(storage);
+    let (mut storage, ..) = open(&disk).unwrap();
+    assert_eq!(
+        (read(&mut storage, 1), read(&mut storage, 3)),
+        (vec![], vec![3, 44]),
+        "nor after a start"
+    );
+}
+
 #[test]
 fn rot_is_found_when_an_entry_is_read_and_not_passed_on() {
     let disk = disk_with(&[vec![accepted(1, 500)], vec![accepted(2, 500)]]);
