@@ -1,6 +1,6 @@
 //! The narrow door through which a turn sees the world: sockets, clock, and whoever watches.
 //!
-//! The node's door is [`Server`](super::server::Server); a simulator has another. Files are the other door
+//! The node's door is `Server` (`super::server`); a simulator has another. Files are the other door
 //! ([`storage::files`](crate::storage)). Between the two, everything that a turn does is a function of what came in.
 
 use super::ring::What;

@@ -7,7 +7,7 @@
 //! * [`run`]: a node from start to end. [`mod@open`]: a directory becomes a loop. [`flags`], [`cluster_list`]: what an operator says. [`logging`], [`rlimit`],
 //!   [`signals`]: what the process needs of the system.
 //! * `snapshots`: what is done between turns, a slice at a time: snapshots are taken, the log is truncated.
-//! * [`server`]: the door's real side. [`connection`], [`output`]: bytes of one socket. [`link`]: its role and deadlines.
+//! * `server`: the door's real side. [`connection`], [`output`]: bytes of one socket. [`link`]: its role and deadlines.
 //!   [`peers`]: when to dial whom, and what a closed link means.
 //! * [`ring`], [`metrics`], [`status`]: what can be seen. [`debug`]: the port to see it. [`faults`]: what breaks it.
 //!

@@ -2,7 +2,7 @@
 //! defined, in bounded memory, and without changing anything.
 //!
 //! A start judges a directory as a whole and stops at the first damage; this shows what is there. What counts as damage
-//! is the same: a torn tail is none ([`super::recovery`]), for the next start cuts it off.
+//! is the same: a torn tail is none (`super::recovery`), for the next start cuts it off.
 //!
 //! [`log`]: segments, one behind the other. `snapshot`: snapshots. Not here: words and JSON (`cli::inspect`).
 
