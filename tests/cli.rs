@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 use synod::kv::{Answer, Done};
 use synod::paxos::{Incarnation, NodeId, Slot, Start};
+use synod::sim::lessons::LESSONS;
 use synod::wire::frame::{self, FRAME_BYTES_MAX};
 use synod::wire::hello::{Base, NodeHello};
 use synod::wire::{Frame, Hello, HelloKind, Outcome, Reply, RequestOp, Served};
@@ -253,7 +254,7 @@ fn an_interrupted_command_is_exit_code_130() {
 fn a_lesson_tells_the_rule_its_story_and_a_diagram_and_needs_no_cluster() {
     let listed = text(&synod("127.0.0.1:1", &["lesson"]).stdout);
     assert!(
-        listed.contains("\npre-vote ") && listed.lines().count() == 15,
+        listed.contains("\npre-vote ") && listed.lines().count() == LESSONS.len(),
         "{listed}"
     );
     let lesson = synod("127.0.0.1:1", &["lesson", "majority"]);
