@@ -153,6 +153,7 @@ impl<F: Files> Turn<F> {
     pub fn start(&mut self, door: &mut impl Door) -> Result<(), Fatal> {
         let now = door.now();
         self.scrub.start(now);
+        self.machine.tell_scrub(self.scrub.view());
         self.machine.start(now, &mut self.effects);
         self.carry_out(now, door)
     }
