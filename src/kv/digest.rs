@@ -11,6 +11,7 @@
 use super::command::{Answer, Command, Done, Expect, Op, Previous, Refusal, SessionRef, Versioned};
 use super::snapshot::SessionHead;
 use super::state::Applied;
+use super::stored::Stored;
 
 /// A running digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,10 +152,10 @@ impl Digest {
 }
 
 /// What a key with its value adds to the digest of the content.
-pub fn of_key(key: &[u8], found: &Versioned) -> u64 {
+pub fn of_key(key: &[u8], found: &Stored) -> u64 {
     let mut digest = Digest::default();
     digest.bytes(key);
-    digest.versioned(found);
+    digest.stored(found);
     digest.value()
 }
 
@@ -184,7 +185,7 @@ pub fn of_reply(session: u128, number: u64, done: &Done) -> u64 {
 }
 
 impl Digest {
-    fn versioned(&mut self, found: &Versioned) {
+    fn stored(&mut self, found: &Stored) {
         self.word(found.created);
         self.word(found.version);
         self.bytes(&found.value);

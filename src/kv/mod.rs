@@ -6,7 +6,7 @@
 //!
 //! * [`command`]: what clients ask for, and what they are answered.
 //! * [`store`]: the map with its revisions. [`session`]: the table of sessions. [`state`]: both, applied entry by entry.
-//! * `key`: keys as the map holds them. [`digest`]: what replicas compare. [`snapshot`]: the state cut at one slot, while it goes on.
+//! * `key` and `stored`: keys and values as the map holds them. [`digest`]: what replicas compare. [`snapshot`]: the state cut at one slot, while it goes on.
 
 pub mod command;
 pub mod digest;
@@ -15,6 +15,7 @@ pub mod session;
 pub mod snapshot;
 pub mod state;
 pub mod store;
+mod stored;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -23,3 +24,4 @@ mod tests;
 
 pub use command::{Answer, Command, Done, Expect, Op, Previous, Refusal, SessionRef, Versioned};
 pub use state::{Applied, State};
+pub use stored::{Stored, Value};

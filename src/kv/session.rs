@@ -489,7 +489,7 @@ impl Session {
     }
 }
 
-/// What a reply counts towards `KEPT_BYTES_MAX`. Its value is shared with the map only until the key changes.
+/// What a reply counts towards `KEPT_BYTES_MAX`. Only a large value is shared with the map, and until the key changes.
 fn reply_bytes(done: &Done) -> usize {
     REPLY_OVERHEAD_BYTES
         + done

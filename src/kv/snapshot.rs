@@ -1,19 +1,20 @@
 //! A snapshot of the state: all of it as it was behind one slot, taken in slices while further slots are applied.
 //!
 //! [`State::begin_snapshot`] cuts; [`State::next_of_snapshot`] gives the items, in one order on every node: sessions by
-//! id, each with its replies, then keys. What changes before it was given is kept as it was (copy on write: values share
-//! their bytes), by [`super::store`] and [`super::session`]. [`Loader`] makes a state of the items again. Invariants:
+//! id, each with its replies, then keys. What changes before it was given is kept as it was (copy on write), by
+//! [`super::store`] and [`super::session`]. [`Loader`] makes a state of the items again. Invariants:
 //! * C1. The items are the state behind the summary's slot, whatever is applied meanwhile: their digest is compared with
 //!   the one that the state had then, when they are given and when they are loaded (`rules.md` 27).
 //! * C2. Same state, same items in the same order.
 //!
 //! Not here: bytes (`wire::state`), files (`storage::snapshot`).
 
-use super::command::{Done, SessionRef, Versioned};
+use super::command::{Done, SessionRef};
 use super::digest;
 use super::session::{Position, Sessions};
 use super::state::{State, content_of};
 use super::store::Store;
+use super::stored::Stored;
 use crate::paxos::{LogTime, Slot};
 use crate::rules::Rules;
 use std::fmt;
@@ -73,7 +74,7 @@ pub enum ItemRef<'a> {
         /// The key.
         key: &'a [u8],
         /// What is there.
-        value: &'a Versioned,
+        value: &'a Stored,
     },
 }
 
@@ -94,7 +95,7 @@ pub enum Item {
         /// The key.
         key: Box<[u8]>,
         /// What is there.
-        value: Versioned,
+        value: Stored,
     },
 }
 
@@ -237,7 +238,7 @@ impl Loader {
         }
     }
 
-    fn add_key(&mut self, key: Box<[u8]>, value: Versioned) -> Result<(), LoadError> {
+    fn add_key(&mut self, key: Box<[u8]>, value: Stored) -> Result<(), LoadError> {
         self.close_session()?;
         let is_behind = self.store.last_key().is_none_or(|last| *last < *key);
         let is_sane = value.created <= value.version && value.version <= self.summary.revision;
@@ -331,7 +332,7 @@ impl Checker {
         is_behind && self.last_key.is_none()
     }
 
-    fn add_key(&mut self, key: &[u8], value: &Versioned) -> bool {
+    fn add_key(&mut self, key: &[u8], value: &Stored) -> bool {
         let is_behind = self.last_key.as_ref().is_none_or(|last| **last < *key);
         let has_all_replies = self.open.is_none_or(|(_, left, _)| left == 0);
         let is_sane = value.created <= value.version && value.version <= self.summary.revision;

@@ -11,6 +11,7 @@ use super::digest::{self, Digest};
 use super::session::{Admission, Position, SessionView, Sessions};
 use super::snapshot::{Cut, ItemRef, Mismatch, Summary};
 use super::store::Store;
+use super::stored::Stored;
 use crate::paxos::{LogTime, Slot};
 use crate::rules::Rules;
 use crate::time::Time;
@@ -90,7 +91,7 @@ impl State {
 
     /// What is at `key`.
     pub fn get(&self, key: &[u8]) -> Option<Versioned> {
-        self.store.get(key).cloned()
+        self.store.get(key).map(Stored::to_versioned)
     }
 
     /// A read of `key` as it is now, as an answer.

@@ -13,11 +13,11 @@
 //!
 //! Not here: who asks, and whether it is a repeat.
 
-use super::command::{Answer, Expect, Op, Previous, Versioned};
+use super::command::{Answer, Expect, Op, Previous};
 use super::digest;
 use super::key::Key;
 use super::snapshot::ItemRef;
-use bytes::Bytes;
+use super::stored::{Stored, Value};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -27,7 +27,7 @@ const SKIP_BYTES: usize = 64;
 /// Keys and values, with the revisions of each key and of the whole.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
-    map: BTreeMap<Key, Versioned>,
+    map: BTreeMap<Key, Stored>,
     revision: u64,
     /// Of all keys and values.
     bytes: u64,
@@ -37,13 +37,13 @@ pub struct Store {
 }
 
 /// A snapshot of the map under way: keys up to `passed` are written, of the others those that have changed since stand
-/// in `kept` as they were. What is kept shares its bytes; it is at most the map as it was.
+/// in `kept` as they were, at most the map as it was.
 #[derive(Clone, Debug)]
 struct MapCut {
     /// The store's revision when it began: a key of a higher version has changed since.
     revision: u64,
     passed: Option<Key>,
-    kept: BTreeMap<Key, Versioned>,
+    kept: BTreeMap<Key, Stored>,
 }
 
 /// What a decided command will do to the map. Borrows from the command.
@@ -66,8 +66,8 @@ pub enum Change<'a> {
 }
 
 impl Store {
-    /// What is at `key`. Sharing the value's bytes, not copying them.
-    pub fn get(&self, key: &[u8]) -> Option<&Versioned> {
+    /// What is at `key`.
+    pub fn get(&self, key: &[u8]) -> Option<&Stored> {
         self.map.get(key)
     }
 
@@ -115,7 +115,7 @@ impl Store {
             } => match self.get(key) {
                 Some(current) if *if_absent => (
                     Answer::Exists {
-                        current: current.clone(),
+                        current: current.to_versioned(),
                     },
                     Change::Nothing,
                 ),
@@ -136,7 +136,7 @@ impl Store {
                 }
                 current => (
                     Answer::CasFailed {
-                        current: current.cloned(),
+                        current: current.map(Stored::to_versioned),
                     },
                     Change::Nothing,
                 ),
@@ -161,12 +161,11 @@ impl Store {
     }
 
     fn set(&mut self, key: &[u8], value: &[u8]) {
-        // Copied out of the batch: a slice of it would keep the whole batch in memory for as long as the key lives.
-        let value = Bytes::copy_from_slice(value);
+        let value = Value::from(value);
         let version = self.revision;
         self.bytes += value.len() as u64;
         let Some(present) = self.map.get_mut(key) else {
-            let fresh = Versioned {
+            let fresh = Stored {
                 value,
                 created: version,
                 version,
@@ -177,7 +176,7 @@ impl Store {
             return;
         };
         let created = present.created;
-        let new = Versioned {
+        let new = Stored {
             value,
             created,
             version,
@@ -189,7 +188,7 @@ impl Store {
     }
 
     /// A version is no longer that of its key; a snapshot that has not come to it yet keeps it.
-    fn leave(&mut self, key: &[u8], old: Versioned) {
+    fn leave(&mut self, key: &[u8], old: Stored) {
         self.content = self.content.wrapping_sub(digest::of_key(key, &old));
         if let Some(cut) = &mut self.cut {
             let is_written = cut.passed.as_deref().is_some_and(|passed| key <= passed);
@@ -259,7 +258,7 @@ impl Store {
     }
 
     /// Puts a key of a snapshot back.
-    pub(super) fn load(&mut self, key: &[u8], value: Versioned) {
+    pub(super) fn load(&mut self, key: &[u8], value: Stored) {
         self.bytes += (key.len() + value.value.len()) as u64;
         self.content = self.content.wrapping_add(digest::of_key(key, &value));
         self.map.insert(key.into(), value);
@@ -287,19 +286,19 @@ impl Store {
 }
 
 impl Expect {
-    fn is_met_by(&self, current: &Versioned) -> bool {
+    fn is_met_by(&self, current: &Stored) -> bool {
         match self {
-            Expect::Value(value) => *value == current.value,
+            Expect::Value(value) => **value == *current.value,
             Expect::Version(version) => *version == current.version,
         }
     }
 }
 
-fn written(current: Option<&Versioned>, want_previous: bool) -> Answer {
+fn written(current: Option<&Stored>, want_previous: bool) -> Answer {
     let previous = match current {
         _ if !want_previous => Previous::NotAsked,
         None => Previous::Absent,
-        Some(current) => Previous::Was(current.clone()),
+        Some(current) => Previous::Was(current.to_versioned()),
     };
     Answer::Written { previous }
 }
@@ -308,6 +307,7 @@ fn written(current: Option<&Versioned>, want_previous: bool) -> Answer {
 mod tests {
     use super::*;
     use crate::kv::testing::{cas, cas_version, del, put, put_if_absent, versioned, with_previous};
+    use bytes::Bytes;
 
     /// What a command finds, what it answers, what is there afterwards, and by how much the revision rose.
     struct Case {
@@ -392,10 +392,10 @@ mod tests {
         } in table
         {
             let mut store = store_with(found);
-            let before = store.get(b"k").cloned();
+            let before = store.get(b"k").map(Stored::to_versioned);
             assert_eq!(run(&mut store, &op), answer, "{op:?} on {found:?}");
             let left = left.map(|(value, created, version)| versioned(value, created, version));
-            assert_eq!(store.get(b"k"), left.as_ref(), "{op:?} on {found:?}");
+            assert_eq!(store.get(b"k").map(Stored::to_versioned), left, "{op:?} on {found:?}");
             let changed = before != left;
             assert_eq!(store.revision(), 7 + u64::from(changed), "{op:?} on {found:?}");
         }
@@ -407,7 +407,7 @@ mod tests {
         run(&mut store, &put("k", "a"));
         run(&mut store, &del("k"));
         run(&mut store, &put("k", "a"));
-        assert_eq!(store.get(b"k"), Some(&versioned("a", 3, 3)));
+        assert_eq!(store.get(b"k"), Some(&versioned("a", 3, 3).into()));
         assert_eq!(
             run(&mut store, &cas_version("k", 1, "stolen")),
             Answer::CasFailed {
@@ -422,7 +422,7 @@ mod tests {
         let op = put("k", "b");
         let (_, change) = store.decide(&op);
         assert_eq!(store.revision_after(change), 8);
-        assert_eq!(store.get(b"k"), Some(&versioned("a", 5, 7)));
+        assert_eq!(store.get(b"k"), Some(&versioned("a", 5, 7).into()));
         store.commit(Change::Nothing);
         assert_eq!(store.revision(), 7);
     }

@@ -622,7 +622,7 @@ fn items_that_are_not_the_state_are_refused() {
         let Some(Item::Key { value, .. }) = items.last_mut() else {
             unreachable!("keys are last")
         };
-        value.value = "y".into();
+        value.value = b"y".as_slice().into();
     });
     assert!(matches!(altered, Err(LoadError::Content(_))), "{altered:?}");
 }

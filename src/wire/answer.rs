@@ -243,13 +243,13 @@ fn take_optional(from: &mut Reader<'_>) -> Result<Option<Versioned>, DecodeError
     }
 }
 
-pub(super) fn put_versioned(versioned: &Versioned, out: &mut Writer<'_>) {
+fn put_versioned(versioned: &Versioned, out: &mut Writer<'_>) {
     out.u64(versioned.created);
     out.u64(versioned.version);
     put_value(&versioned.value, out);
 }
 
-pub(super) fn take_versioned(from: &mut Reader<'_>) -> Result<Versioned, DecodeError> {
+fn take_versioned(from: &mut Reader<'_>) -> Result<Versioned, DecodeError> {
     let created = from.count("created")?;
     let version = from.count("version")?;
     let value = take_value(from, "value")?;

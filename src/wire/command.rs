@@ -161,7 +161,7 @@ fn take_key(from: &mut Reader<'_>) -> Result<Bytes, DecodeError> {
     from.bytes(usize::from(length), "key")
 }
 
-pub(super) fn put_value(value: &Bytes, out: &mut Writer<'_>) {
+pub(super) fn put_value(value: &[u8], out: &mut Writer<'_>) {
     out.length32(value.len());
     out.slice(value);
 }
