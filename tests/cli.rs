@@ -250,6 +250,22 @@ fn an_interrupted_command_is_exit_code_130() {
     assert_eq!(child.wait().expect("ends").code(), Some(130));
 }
 
+/// As in `synod sim | head -1`: without a word, and long before its duration is over.
+#[test]
+fn a_simulator_that_nobody_reads_any_more_ends_quietly() {
+    let mut child = command(
+        "127.0.0.1:1",
+        &["sim", "--duration", "10m", "--storm", "1s", "--jobs", "1"],
+    )
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .spawn()
+    .expect("synod runs");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("ends");
+    assert_eq!((code(&output), text(&output.stderr).as_str()), (0, ""));
+}
+
 #[test]
 fn a_lesson_tells_the_rule_its_story_and_a_diagram_and_needs_no_cluster() {
     let listed = text(&synod("127.0.0.1:1", &["lesson"]).stdout);

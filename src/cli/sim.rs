@@ -13,8 +13,9 @@ use crate::sim::{self, Fault, FaultSet, Report, Transcript, Violation};
 use crate::units::parse_positive_duration;
 use clap::Args;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -100,6 +101,8 @@ struct Row {
     next: AtomicU64,
     left: AtomicU64,
     has_failed: AtomicBool,
+    /// Nobody reads what is printed any more (`| head`).
+    is_unread: AtomicBool,
     sum: Mutex<Sum>,
 }
 
@@ -131,6 +134,7 @@ pub fn run(args: &SimArgs) -> io::Result<u8> {
         next: AtomicU64::new(first),
         left: AtomicU64::new(if is_row { args.seeds.unwrap_or(u64::MAX) } else { 1 }),
         has_failed: AtomicBool::new(false),
+        is_unread: AtomicBool::new(false),
         sum: Mutex::default(),
     };
     let until = (is_row && args.seeds.is_none()).then_some(args.duration);
@@ -141,9 +145,9 @@ pub fn run(args: &SimArgs) -> io::Result<u8> {
             scope.spawn(|| work(args, &row, || until.is_some_and(|until| begun.elapsed() >= until)));
         }
     });
-    let sum = row.sum.into_inner().unwrap_or_else(PoisonError::into_inner);
     if is_row {
-        sum.print(begun.elapsed(), jobs.max(1));
+        let sum = row.sum.lock().unwrap_or_else(PoisonError::into_inner);
+        row.say(format_args!("{}", sum.words(begun.elapsed(), jobs.max(1))));
     }
     Ok(if row.has_failed.load(Ordering::Relaxed) {
         exit::NO
@@ -153,7 +157,7 @@ pub fn run(args: &SimArgs) -> io::Result<u8> {
 }
 
 fn work(args: &SimArgs, row: &Row, is_late: impl Fn() -> bool) {
-    while !row.has_failed.load(Ordering::Relaxed) && !is_late() {
+    while !row.is_over() && !is_late() {
         let took = row
             .left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
@@ -163,18 +167,16 @@ fn work(args: &SimArgs, row: &Row, is_late: impl Fn() -> bool) {
         let seed = row.next.fetch_add(1, Ordering::Relaxed);
         let options = args.options(seed);
         let replay = replay(&options);
-        println!("seed {seed}: {replay}");
+        row.say(format_args!("seed {seed}: {replay}"));
         let transcript = Transcript::of_last(if args.tell { args.transcript } else { 0 });
         match sim::attempt(&options, &transcript) {
             Ok(report) => {
-                transcript.lines().iter().for_each(|line| println!("{line}"));
-                let digest = report.digest;
+                row.say_all(&transcript);
+                let (line, digest) = (one_line(&report), report.digest);
                 if args.seed.is_some() {
-                    print!("{}", report.counts);
-                    println!("{}", one_line(&report));
-                    println!("digest {digest:016x}");
+                    row.say(format_args!("{}{line}\ndigest {digest:016x}", report.counts));
                 } else {
-                    println!("seed {seed}: {}\ndigest {digest:016x}", one_line(&report));
+                    row.say(format_args!("seed {seed}: {line}\ndigest {digest:016x}"));
                 }
                 let mut sum = row.sum.lock().unwrap_or_else(PoisonError::into_inner);
                 sum.add(&report);
@@ -182,64 +184,90 @@ fn work(args: &SimArgs, row: &Row, is_late: impl Fn() -> bool) {
             Err(violation) => {
                 // One failure is told; threads that find another one meanwhile leave it at that.
                 if !row.has_failed.swap(true, Ordering::Relaxed) {
-                    tell_failure(args, &options, &violation, &replay);
+                    row.tell_failure(args, &options, &violation, &replay);
                 }
             }
         }
     }
 }
 
-fn tell_failure(args: &SimArgs, options: &Options, violation: &Violation, replay: &str) {
-    let seed = options.seed;
-    println!("seed {seed} FAILED: {violation}");
-    println!("seed {seed}: {replay}");
-    // The same panic many times over helps nobody.
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
-    if args.no_shrink {
-        tell_again(options, args.transcript);
-    } else {
-        make_small(args, options);
+impl Row {
+    fn is_over(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed) || self.is_unread.load(Ordering::Relaxed)
     }
-    panic::set_hook(hook);
-}
 
-/// Runs a failed seed once more and shows its last lines.
-fn tell_again(options: &Options, lines: usize) {
-    let transcript = Transcript::of_last(lines);
-    if sim::attempt(options, &transcript).is_ok() {
-        return complain_of_chance(options.seed);
+    /// Prints a line. Who reads them may go away, and wants no more then: that is no error, and ends the row.
+    fn say(&self, line: fmt::Arguments<'_>) {
+        let Err(error) = writeln!(io::stdout().lock(), "{line}") else {
+            return;
+        };
+        let was_unread = self.is_unread.swap(true, Ordering::Relaxed);
+        if !was_unread && error.kind() != io::ErrorKind::BrokenPipe {
+            complain(&format!("standard output: {error}"));
+        }
     }
-    transcript.lines().iter().for_each(|line| println!("{line}"));
+
+    fn say_all(&self, transcript: &Transcript) {
+        transcript
+            .lines()
+            .iter()
+            .for_each(|line| self.say(format_args!("{line}")));
+    }
+
+    fn tell_failure(&self, args: &SimArgs, options: &Options, violation: &Violation, replay: &str) {
+        let seed = options.seed;
+        self.say(format_args!("seed {seed} FAILED: {violation}"));
+        self.say(format_args!("seed {seed}: {replay}"));
+        // The same panic many times over helps nobody.
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(|_| {}));
+        if args.no_shrink {
+            self.tell_again(options, args.transcript);
+        } else {
+            self.make_small(args, options);
+        }
+        panic::set_hook(hook);
+    }
+
+    /// Runs a failed seed once more and shows its last lines.
+    fn tell_again(&self, options: &Options, lines: usize) {
+        let transcript = Transcript::of_last(lines);
+        if sim::attempt(options, &transcript).is_ok() {
+            return complain_of_chance(options.seed);
+        }
+        self.say_all(&transcript);
+    }
+
+    /// Shows the smallest run that fails by the same rule.
+    fn make_small(&self, args: &SimArgs, options: &Options) {
+        let budget = Budget {
+            runs: args.shrink_runs,
+            ..Budget::default()
+        };
+        let mut progress = |line: &str| self.say(format_args!("shrinks, {line}"));
+        let Some(smallest) = shrink(options, budget, &mut progress) else {
+            return complain_of_chance(options.seed);
+        };
+        let story = smallest.story();
+        self.say(format_args!("\nthe smallest run that fails by the same rule: {story}"));
+        self.say(format_args!("to run it again: {}", smallest.options.command()));
+        if let Some(path) = &args.mermaid {
+            self.write_diagram(path, &smallest);
+        }
+    }
+
+    fn write_diagram(&self, path: &Path, smallest: &Smallest) {
+        match fs::write(path, smallest.mermaid()) {
+            Ok(()) => self.say(format_args!("its diagram: {}", path.display())),
+            Err(error) => complain(&format!("cannot write {}: {error}", path.display())),
+        }
+    }
 }
 
 fn complain_of_chance(seed: u64) {
     complain(&format!(
         "seed {seed} failed, and does not fail again: that is a defect of the simulator"
     ));
-}
-
-/// Shows the smallest run that fails by the same rule.
-fn make_small(args: &SimArgs, options: &Options) {
-    let budget = Budget {
-        runs: args.shrink_runs,
-        ..Budget::default()
-    };
-    let Some(smallest) = shrink(options, budget, &mut |line| println!("shrinks, {line}")) else {
-        return complain_of_chance(options.seed);
-    };
-    println!("\nthe smallest run that fails by the same rule: {}", smallest.story());
-    println!("to run it again: {}", smallest.options.command());
-    if let Some(path) = &args.mermaid {
-        write_diagram(path, &smallest);
-    }
-}
-
-fn write_diagram(path: &Path, smallest: &Smallest) {
-    match fs::write(path, smallest.mermaid()) {
-        Ok(()) => println!("its diagram: {}", path.display()),
-        Err(error) => complain(&format!("cannot write {}: {error}", path.display())),
-    }
 }
 
 fn one_line(report: &Report) -> String {
@@ -334,18 +362,17 @@ impl Sum {
         self.fewest = Some(self.fewest.map_or(operations, |least| least.min(operations)));
     }
 
-    fn print(&self, took: Duration, jobs: usize) {
+    fn words(&self, took: Duration, jobs: usize) -> String {
         let seconds = took.as_secs_f64().max(0.001);
         let simulated = self.simulated.as_secs_f64();
         let operations = self.counts.operations();
-        println!("{}", self.counts);
-        println!(
+        let row = format!(
             "{} seeds in {seconds:.1} s on {jobs} threads; the shortest simulated {:.1} s, the fewest operations were {}",
             self.seeds,
             self.shortest.unwrap_or_default().as_secs_f64(),
             self.fewest.unwrap_or_default()
         );
-        println!(
+        let pace = format!(
             "{} events, {:.0} a second and thread; {operations} operations ({} done, {} not done, {} unknown), {:.0} a \
              second, {:.1} a simulated second; {simulated:.0} s simulated, {:.0} a second",
             self.counts.events,
@@ -357,6 +384,7 @@ impl Sum {
             operations as f64 / simulated.max(0.001),
             simulated / seconds
         );
+        format!("{}\n{row}\n{pace}", self.counts)
     }
 }
 
