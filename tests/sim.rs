@@ -6,9 +6,6 @@ use synod::sim::lessons::{LESSONS, page};
 use synod::sim::shrink::{Budget, shrink};
 use synod::sim::{self, Fault, FaultSet, Options, Report, Transcript};
 
-/// One of so many worlds shows it.
-const LEASE_SEEDS: u64 = 60;
-
 fn run(options: &Options) -> Report {
     let seed = options.seed;
     eprintln!("seed {seed}: make sim SEED={seed}");
@@ -99,28 +96,6 @@ fn a_broken_rule_is_found_and_made_small_in_the_same_way_each_time() {
             (smallest.options.command(), smallest.mermaid())
         );
     }
-}
-
-/// Leases have no lesson of their own yet. (Script `lease_counted_from_the_answer` shows the other one of their rules broken.)
-#[test]
-fn a_lease_that_is_not_waited_for_after_a_restart_is_noticed() {
-    let rules = Rules::KEPT.without("wait-for-leases").expect("a rule's name");
-    let world = |seed| Options {
-        rules,
-        nodes: Some(3),
-        faults: FaultSet::NONE.with(Fault::RestartAround),
-        read_lease: Some(Duration::from_secs(1)),
-        ..Options::new(seed)
-    };
-    let failed = (1..=LEASE_SEEDS).map(world).find_map(|options| {
-        let found = sim::attempt(&options, &Transcript::default()).err();
-        found.map(|violation| (options, violation))
-    });
-    let (options, violation) = failed.expect("nobody notices that grants are forgotten");
-    eprintln!("{}: {violation}", options.command());
-    assert!(["history", "reads"].contains(&violation.rule), "{violation}");
-    let rules = Rules::KEPT;
-    run(&Options { rules, ..options });
 }
 
 #[test]

@@ -6,17 +6,27 @@
 use super::faults::Fault;
 use super::network::End;
 use super::node::{Death, Rot};
+use super::queue::Event;
 use super::world::World;
 use crate::paxos::Start;
 use crate::storage::Files;
 use crate::storage::sim::SimDisk;
 use crate::storage::snapshot::snapshot_of;
 use crate::storage::unit::UNIT_MAGIC;
+use crate::time::Time;
 use fastrand::Rng;
 use std::fmt;
+use std::time::Duration;
 
 /// Where units begin in a segment.
 const UNITS_BEGIN: usize = 4096;
+
+/// The longest time that a leader is heard by one node alone before that one loses its directory, microseconds.
+const BESIDE_US: u64 = 50_000;
+/// The longest time until that one is back, microseconds.
+const BACK_US: u64 = 20_000;
+/// The longest time that the two do not hear each other then, and the others not the leader, microseconds.
+const APART_US: u64 = 1_500_000;
 
 /// A copy of a data directory, and the start in which it was taken.
 pub struct OldCopy {
@@ -94,6 +104,38 @@ impl World {
             self.bring_down(node, Death::PowerLost);
             self.lose(node);
         }
+    }
+
+    /// Of the others only `beside` hears the leader any more, and soon loses its directory: what the leader has counted with
+    /// it, nobody else has seen. The ways to the rest open one by one.
+    pub(super) fn leave_one_beside_leader(&mut self, beside: usize, rng: &mut Rng) {
+        let Some(leader) = self.leader().filter(|leader| *leader != beside) else {
+            return;
+        };
+        for deaf in (0..self.nodes.len()).filter(|node| ![leader, beside].contains(node)) {
+            let until = self.soon(APART_US, rng);
+            self.cut(leader, deaf, until);
+        }
+        let at = self.soon(BESIDE_US, rng);
+        let until = at + Duration::from_micros(rng.u64(0..=APART_US));
+        let loses = Event::Loses {
+            node: beside,
+            leader,
+            until,
+        };
+        self.queue.push(at, loses);
+    }
+
+    /// The node beside the leader is soon back, empty; and as if it were put up elsewhere, the two do not hear each other.
+    pub(super) fn lose_vote(&mut self, node: usize, leader: usize, until: Time) {
+        if self.storm.finale.is_some() || !self.nodes[node].is_up() || !self.may_lose(node) {
+            return;
+        }
+        self.fault(Fault::LostVote);
+        self.bring_down_for(node, Death::PowerLost, BACK_US);
+        self.lose(node);
+        self.cut(leader, node, until);
+        self.cut(node, leader, until);
     }
 
     fn lose(&mut self, node: usize) {

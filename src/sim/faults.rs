@@ -69,6 +69,8 @@ pub enum Fault {
     LateDuplicate,
     /// Only clients reach the leader any more, and all other nodes restart at once: what they granted it they have forgotten.
     RestartAround,
+    /// Only one other node hears the leader any more, and then loses its directory: the leader counted what nobody remembers.
+    LostVote,
 }
 
 /// Some kinds of faults.
@@ -77,7 +79,7 @@ pub struct FaultSet(u64);
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Fault; 32] = [
+    pub const ALL: [Fault; 33] = [
         Fault::Loss,
         Fault::Duplicate,
         Fault::Reorder,
@@ -110,6 +112,7 @@ impl Fault {
         Fault::ClientDeath,
         Fault::LateDuplicate,
         Fault::RestartAround,
+        Fault::LostVote,
     ];
 
     /// The name in flags and summaries.
@@ -147,6 +150,7 @@ impl Fault {
             Fault::ClientDeath => "client-death",
             Fault::LateDuplicate => "late-duplicate",
             Fault::RestartAround => "restart-around",
+            Fault::LostVote => "lost-vote",
         }
     }
 

@@ -58,6 +58,15 @@ pub enum Event {
     Strike(usize),
     /// Faults stop.
     StormEnds,
+    /// A node that alone heard a leader loses its directory, and comes back where they do not hear each other.
+    Loses {
+        /// Which node.
+        node: usize,
+        /// Whom it heard.
+        leader: usize,
+        /// Until when they do not.
+        until: Time,
+    },
     /// A part of the storm ends.
     Calm(Relief),
     /// A late copy of a write of a client arrives at a node.

@@ -131,6 +131,7 @@ impl World {
                 (0..size).for_each(|node| self.lose_power(node));
             }
             Fault::RestartAround => self.restart_around_leader(rng),
+            Fault::LostVote => self.leave_one_beside_leader(other, rng),
             _ if self.nodes[node].is_up() => self.strike_node(kind, node, until, rng)?,
             _ => {}
         }
@@ -138,7 +139,7 @@ impl World {
     }
 
     /// A node that takes itself for the leader.
-    fn leader(&self) -> Option<usize> {
+    pub(super) fn leader(&self) -> Option<usize> {
         let leads = |node: &SimNode| {
             node.machine()
                 .is_some_and(|machine| matches!(machine.replica().stance(), Stance::Leader(_)))
@@ -267,7 +268,7 @@ impl World {
         self.nodes[node].ends_in_install = None;
     }
 
-    fn cut(&mut self, from: usize, to: usize, until: Time) {
+    pub(super) fn cut(&mut self, from: usize, to: usize, until: Time) {
         self.tell(|| format!("{} does not reach {} any more", End::Node(from), End::Node(to)));
         self.network.cut(from, to, self.now);
         self.queue.push(until, Event::Calm(Relief::Link(from, to)));

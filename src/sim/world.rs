@@ -222,6 +222,10 @@ impl World {
             Event::Start(node) => self.start(node),
             Event::Strike(place) => self.on_strike(place),
             Event::StormEnds => self.begin_finale(),
+            Event::Loses { node, leader, until } => {
+                self.lose_vote(node, leader, until);
+                Ok(())
+            }
             Event::Calm(relief) => self.relieve(relief),
             Event::Ghost { node, bytes } => self.on_ghost(node, bytes),
         }
@@ -325,6 +329,7 @@ fn words_of(event: &Event) -> (u64, u64) {
         Event::Start(node) => (13, *node as u64),
         Event::Strike(place) => (14, *place as u64),
         Event::StormEnds => (17, 0),
+        Event::Loses { node, .. } => (18, *node as u64),
         Event::Calm(_) => (15, 0),
         Event::Ghost { node, bytes } => (16, (*node as u64) << 32 | crc(bytes)),
     }
