@@ -107,6 +107,13 @@ impl Store {
     /// The answer of a put, del or cas, and what it will change. Decided when applied, never when proposed.
     pub fn decide<'a>(&self, op: &'a Op) -> (Answer, Change<'a>) {
         match op {
+            // Whatever is there: the only look into the tree is the commit's.
+            Op::Put {
+                key,
+                value,
+                if_absent: false,
+                want_previous: false,
+            } => (written(None, false), Change::Set { key, value }),
             Op::Put {
                 key,
                 value,
@@ -155,6 +162,7 @@ impl Store {
                 let removed = self.map.remove(key);
                 let old = removed.expect("a removal was decided for a key that is there");
                 self.bytes -= (key.len() + old.value.len()) as u64;
+                self.content = self.content.wrapping_sub(digest::of_key(key, &old));
                 self.leave(key, old);
             }
         }
@@ -181,7 +189,8 @@ impl Store {
             created,
             version,
         };
-        self.content = self.content.wrapping_add(digest::of_key(key, &new));
+        let (before, after) = digest::of_key_twice(key, present, &new);
+        self.content = self.content.wrapping_sub(before).wrapping_add(after);
         let old = std::mem::replace(present, new);
         self.bytes -= old.value.len() as u64;
         self.leave(key, old);
@@ -189,7 +198,6 @@ impl Store {
 
     /// A version is no longer that of its key; a snapshot that has not come to it yet keeps it.
     fn leave(&mut self, key: &[u8], old: Stored) {
-        self.content = self.content.wrapping_sub(digest::of_key(key, &old));
         if let Some(cut) = &mut self.cut {
             let is_written = cut.passed.as_deref().is_some_and(|passed| key <= passed);
             if !is_written && old.version <= cut.revision {
