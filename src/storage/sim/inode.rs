@@ -98,7 +98,9 @@ impl Inode {
         let end = ((index + 1) * SECTOR_BYTES).min(self.durable.len());
         let begin = (index * SECTOR_BYTES).min(end);
         let cached = end.min(self.cache.len()).max(begin);
-        self.durable[begin..cached].copy_from_slice(&self.cache[begin..cached]);
+        if cached > begin {
+            self.durable[begin..cached].copy_from_slice(&self.cache[begin..cached]);
+        }
         // Cut off in the cache: the sector holds zeros there.
         self.durable[cached..end].fill(0);
     }

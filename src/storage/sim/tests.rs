@@ -99,3 +99,26 @@ fn short_and_interrupted_operations_are_finished_and_a_full_disk_is_told() {
     file.truncate(4).unwrap();
     assert_eq!(disk.contents("x").unwrap(), b"he\0\0");
 }
+
+#[test]
+fn a_sync_that_fails_behind_a_cut_leaves_the_file_as_it_was_or_cut() {
+    for seed in 0..50 {
+        let disk = SimDisk::new(seed);
+        let mut file = disk.create("x").unwrap();
+        write(&mut file, &[7; 2000], 0).unwrap();
+        file.sync().unwrap();
+        disk.sync_directory().unwrap();
+        file.truncate(700).unwrap();
+        disk.fail(Op::Sync, 1, Fault::Io);
+        assert!(file.sync().is_err());
+        disk.crash();
+        let found = disk.contents("x").unwrap();
+        assert!(found[..700].iter().all(|&byte| byte == 7), "seed {seed}");
+        assert!(
+            found[700..]
+                .chunks(512)
+                .all(|piece| piece.iter().all(|&byte| byte == 0 || byte == 7)),
+            "seed {seed}"
+        );
+    }
+}
