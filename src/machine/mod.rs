@@ -39,6 +39,7 @@ pub use damage::ScrubView;
 pub use io::{Effect, Input, Note, RequestId, Settings};
 pub use leases::LeaseView;
 pub use machine::Machine;
+pub use requests::{QUEUE_WAIT_MAX, busy_for};
 pub use snapshot::{Kept, SnapshotView};
 pub use status::{DamageFinding, Status};
 pub use views::{SlotState, SlotView};

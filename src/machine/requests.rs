@@ -20,7 +20,7 @@ const RELAYS_OF_A_START_BITS: u32 = 40;
 /// A write that would wait longer than this to be proposed is refused instead: half of the time after which a client's
 /// first attempt is made again, elsewhere, while the first would still be served. So a node that is asked for more than it
 /// can do serves what it takes soon, and refuses the rest at once.
-pub(super) const QUEUE_WAIT_MAX: Duration = Duration::from_millis(500);
+pub const QUEUE_WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// Who is to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,8 +233,8 @@ pub(super) fn not_done(code: Code) -> Outcome {
     }
 }
 
-/// Refuses a write because others have waited for `wait`: by then they may be through.
-pub(super) fn busy_for(wait: Duration) -> Outcome {
+/// Refuses because it, or others before it, have waited for `wait`: by then they may be through.
+pub fn busy_for(wait: Duration) -> Outcome {
     Outcome::NotDone {
         code: Code::Busy,
         retry_after_ms: u32::try_from(wait.min(QUEUE_WAIT_MAX).as_millis()).unwrap_or(u32::MAX),

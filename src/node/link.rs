@@ -10,6 +10,7 @@ use crate::paxos::NodeId;
 use crate::time::Time;
 use crate::wire::Reply;
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 /// What a connection is for.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub struct Link {
     pub role: Role,
     /// When the role was taken.
     since: Time,
+    /// What of it is not read yet.
+    pub unread: Unread,
     /// It is not read, because what waits for it is not taken or all connections together hold too much.
     pub paused: bool,
     /// The second of these is why: nobody but it keeps a frame of its own from being finished.
@@ -61,6 +64,38 @@ pub struct Link {
     next_ping: Time,
     /// The deadline that stands in the loop's queue for this link.
     pub armed: Option<Time>,
+}
+
+/// How long what a link brings may have waited in the system's buffers: a node that is asked for more than it can do leaves
+/// links unread, turn after turn, and a client's patience runs all the while.
+#[derive(Debug, Default)]
+pub struct Unread {
+    /// Since when something may be there.
+    since: Option<Time>,
+    /// At most so long has waited what is being read now, but for what came before the poll told it.
+    waited: Duration,
+}
+
+impl Unread {
+    /// The poll tells that there is something to read.
+    pub fn note(&mut self, now: Time) {
+        self.since.get_or_insert(now);
+    }
+
+    /// Reading begins.
+    pub fn begin(&mut self, now: Time) {
+        self.waited = self.since.map_or(Duration::ZERO, |since| now.since(since));
+    }
+
+    /// Reading ends. What `is_left` counts from now: a link that is read in every turn and never empty is not behind.
+    pub fn end(&mut self, now: Time, is_left: bool) {
+        self.since = is_left.then_some(now);
+    }
+
+    /// How long what is being read may have waited.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
 }
 
 /// What a link that missed its deadline is told or done to.
@@ -91,6 +126,7 @@ impl Link {
             connection,
             role,
             since: now,
+            unread: Unread::default(),
             paused: false,
             stalled: false,
             counted: 0,
@@ -239,6 +275,25 @@ mod tests {
         near.set_nonblocking(true).unwrap();
         let connection = Connection::new(TcpStream::from_std(near), remote, Time::ZERO);
         (Link::new(connection, role, Time::ZERO), far)
+    }
+
+    #[test]
+    fn what_was_left_unread_has_waited_since_it_was_told_or_last_read() {
+        let (ms, mut unread) = (Time::from_millis, Unread::default());
+        unread.begin(ms(100));
+        assert_eq!(unread.waited(), Duration::ZERO, "nothing was told");
+        unread.note(ms(200));
+        unread.note(ms(500));
+        unread.begin(ms(700));
+        assert_eq!(unread.waited(), Duration::from_millis(500));
+        unread.end(ms(700), true);
+        unread.note(ms(800));
+        unread.begin(ms(900));
+        assert_eq!(unread.waited(), Duration::from_millis(200), "what is left came since");
+        unread.end(ms(900), false);
+        unread.note(ms(2000));
+        unread.begin(ms(2001));
+        assert_eq!(unread.waited(), Duration::from_millis(1));
     }
 
     #[test]

@@ -315,7 +315,8 @@ impl Server {
             }
             let ready: Vec<Ready> = self.events.iter().map(Ready::of).collect();
             let is_full = ready.len() == EVENTS_PER_POLL;
-            ready.into_iter().for_each(|event| self.note(event));
+            let now = self.time();
+            ready.into_iter().for_each(|event| self.note(event, now));
             if !is_full {
                 break;
             }
@@ -342,7 +343,7 @@ impl Server {
         [wait, own].into_iter().flatten().min()
     }
 
-    fn note(&mut self, event: Ready) {
+    fn note(&mut self, event: Ready, now: Time) {
         match event.token {
             LISTENER => self.listeners.note_ready(false),
             DEBUG_LISTENER => self.listeners.note_ready(true),
@@ -360,6 +361,9 @@ impl Server {
                     return;
                 };
                 link.connection.note_ready(event.readable, event.writable, event.closed);
+                if event.readable {
+                    link.unread.note(now);
+                }
                 self.ready.insert(number);
                 if link.connection.may_write() {
                     self.dirty.insert(number);

@@ -1,7 +1,7 @@
 //! What comes in: bytes into frames, frames into inputs, each judged by who may send it.
 
 use super::{Role, Server};
-use crate::machine::{Input, Machine, RequestId};
+use crate::machine::{Input, Machine, QUEUE_WAIT_MAX, RequestId, busy_for};
 use crate::node::connection::Fill;
 use crate::node::faults::Fate;
 use crate::node::limits::{PEER_READ_BUDGET_BYTES, READ_BUDGET_BYTES};
@@ -24,6 +24,9 @@ impl Server {
         };
         if !self.connected(number, machine, now) {
             return;
+        }
+        if let Some(link) = self.links.get_mut(&number) {
+            link.unread.begin(now);
         }
         // What was read before a pause comes first.
         while self.take_whole(number, machine, now) {
@@ -51,6 +54,10 @@ impl Server {
             }
         }
         self.count_input(number);
+        if let Some(link) = self.links.get_mut(&number) {
+            let is_left = link.connection.may_read();
+            link.unread.end(now, is_left);
+        }
         if self.links.get(&number).is_some_and(|link| link.is_over()) {
             return self.close(number, "", now);
         }
@@ -225,7 +232,11 @@ impl Server {
             connection: number,
             request: request_id,
         };
-        let Some(Role::Client { in_flight, .. }) = self.links.get_mut(&number).map(|link| &mut link.role) else {
+        let Some(link) = self.links.get_mut(&number) else {
+            return;
+        };
+        let waited = link.unread.waited();
+        let Role::Client { in_flight, .. } = &mut link.role else {
             return;
         };
         if !in_flight.insert(request_id) {
@@ -239,6 +250,11 @@ impl Server {
                 status_reply(machine, self.status_json(machine, now).to_string()),
                 now,
             );
+        }
+        if waited > QUEUE_WAIT_MAX {
+            // Nothing was done about it, and who asked has little patience left: it is worth more to be in time for others.
+            let (outcome, leader) = (busy_for(waited), machine.leader_hint());
+            return self.answer(id, Reply { outcome, leader }, now);
         }
         self.inputs.push(Input::Client { id, request });
     }
