@@ -182,7 +182,7 @@ impl Machine {
                 is_loading: false,
                 bad_loads: 0,
             });
-            effects.push(Effect::BeginInstall { slot });
+            effects.push(Effect::BeginInstall { slot, bytes });
         }
         effects.push(Effect::Note(Note::FetchesSnapshot { from, slot, bytes }));
         if let Some(install) = &mut self.install {

@@ -273,6 +273,8 @@ pub enum Effect {
     BeginInstall {
         /// Behind which slot.
         slot: Slot,
+        /// How long it will be.
+        bytes: u64,
     },
     /// Put a piece into that file.
     KeepChunk {

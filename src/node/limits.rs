@@ -90,9 +90,10 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 pub const FREE_SPACE_EVERY: Duration = Duration::from_secs(1);
 
 /// Most bytes that a snapshot gets in one turn: as many as the turn put behind the log, at least one block.
-pub const SNAPSHOT_SLICE_MAX_BYTES: u64 = 4 << 20;
-/// A snapshot is synced whenever so many bytes of it are not.
-pub const SNAPSHOT_SYNC_BYTES: u64 = 1 << 20;
+pub const SNAPSHOT_SLICE_MAX_BYTES: u64 = 1 << 20;
+/// A snapshot is synced whenever so many bytes of it are not; most of them are on the disk by then, as writing out begins at
+/// once.
+pub const SNAPSHOT_SYNC_BYTES: u64 = 2 << 20;
 /// A snapshot that is taken away is cut by so much in one turn.
 pub const SNAPSHOT_CUT_BYTES: u64 = 16 << 20;
 /// A snapshot for which there was no room is tried again after so long.
@@ -106,7 +107,7 @@ pub const SERVE_TURN_BYTES: u64 = 1 << 20;
 /// Pieces of a snapshot that one peer may wait for; one more is thrown away, and asked for again.
 pub const CHUNKS_WAITING_MAX: usize = 16;
 /// Blocks of a fetched snapshot that are loaded in one turn.
-pub const SNAPSHOT_LOAD_BLOCKS: usize = 2;
+pub const SNAPSHOT_LOAD_BLOCKS: usize = 1;
 /// Keys of a state of no use any more that are freed in one turn.
 pub const SNAPSHOT_FREE_ITEMS: usize = 4096;
 /// A repair that waits for something, a segment or an acceptor, looks again after so long.

@@ -7,11 +7,14 @@
 //! * S1. A snapshot gets its name only when all of it is synced, and the log says that no start may do with less (N1 of
 //!   `machine::snapshot`): that was synced by the turn behind the one that began it.
 //! * S2. The log reaches back to the older of two snapshots, so a start does with the older if the newer is damaged.
-//! * S3. A disk without room never ends the node here: the older snapshot goes first, then the new one is put off.
+//! * S3. A disk without room never ends the node here: what is spare goes first, then the older snapshot, then the new one
+//!   is put off.
 //! * S4. A snapshot that a peer is being sent, and the log behind it, stay as long as the disk's bound allows: else a node
 //!   that loads more slowly than the log grows would never catch up.
 //!
-//! How much of the disk that takes: two snapshots and a third while it is written; between two of them the log grows by
+//! * S5. What is written over is no file of use: a snapshot that leaves loses its name for good before it is spare.
+//!
+//! How much of the disk that takes: two snapshots and a third, which is being written or spare; between two of them the log grows by
 //! the larger of `--snapshot-bytes` and a quarter of a snapshot, and while one is written by no more than that again
 //! before the older goes. For a peer that is sent one (S4), it grows by no more than a snapshot and four times
 //! `--snapshot-bytes` in all. With data D and snapshot bytes S: below 4·D + 6·S.
@@ -59,6 +62,10 @@ pub(super) struct Snapshots<Fs: Files> {
     not_before: Time,
     taking: Option<Taking<Fs::File>>,
     leaving: VecDeque<Leaving<Fs::File>>,
+    /// The next one is written over it.
+    spare: Option<Leaving<Fs::File>>,
+    /// The disk has room for files that are spare.
+    has_room: bool,
     /// The slot of the last one that was fetched: the log may lack what came before it.
     installed: Slot,
     fetch: Option<Fetch<Fs::File>>,
@@ -92,16 +99,20 @@ struct Taking<F> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Filling,
+    /// What is left of the file that it was written over goes.
+    Cutting,
     Syncing,
     Naming,
 }
 
-/// A snapshot that is taken away: under its temporary name it is cut shorter in steps, since to free much at once takes
-/// long.
+/// A snapshot that is taken away: under its temporary name it is spare, or cut shorter in steps, since to free much at once
+/// takes long.
 #[derive(Debug)]
 struct Leaving<F> {
     slot: Slot,
-    cut: Option<(F, u64)>,
+    is_damaged: bool,
+    /// Once it is withdrawn: the file and its length.
+    withdrawn: Option<(F, u64)>,
 }
 
 /// What a step needs of its loop.
@@ -156,7 +167,9 @@ impl<Fs: Files> Snapshots<Fs> {
             is_wanted: false,
             not_before: Time::ZERO,
             taking: None,
-            leaving: useless.map(|Kept { slot, .. }| Leaving { slot, cut: None }).collect(),
+            leaving: useless.map(|Kept { slot, .. }| Leaving::of(slot)).collect(),
+            spare: None,
+            has_room: true,
             installed: needs,
             fetch: None,
             wanted: VecDeque::new(),
@@ -193,7 +206,7 @@ impl<Fs: Files> Snapshots<Fs> {
         self.forgive_lost_log(hands);
         self.go_on_repairing(hands);
         // To free much takes as long as to write much: they take turns.
-        self.is_tidying = !self.is_tidying && (self.is_removing || !self.leaving.is_empty());
+        self.is_tidying = !self.is_tidying && self.has_to_tidy(hands.storage);
         if self.is_tidying {
             self.tidy(hands)?;
         } else {
@@ -205,9 +218,25 @@ impl<Fs: Files> Snapshots<Fs> {
             }
         }
         self.look_at_log(hands);
-        self.is_removing = hands.storage.wal().can_remove();
+        hands
+            .storage
+            .keep_spares(if self.has_room { self.interval() } else { 0 });
+        self.is_removing = has_to_remove(hands.storage);
         hands.machine.tell_snapshots(self.view(hands.storage));
         Ok(())
+    }
+
+    /// The disk's free space was looked at: whether files may be kept that are of use only for being written over. What is
+    /// spare goes before anybody is refused anything for want of room (S3).
+    pub(super) fn tell_room(&mut self, has_room: bool) {
+        self.has_room = has_room;
+        if !has_room {
+            self.leaving.extend(self.spare.take());
+        }
+    }
+
+    fn has_to_tidy(&self, storage: &Storage<Fs>) -> bool {
+        !self.leaving.is_empty() || has_to_remove(storage)
     }
 
     fn view(&self, storage: &Storage<Fs>) -> SnapshotView {
@@ -252,7 +281,8 @@ impl<Fs: Files> Snapshots<Fs> {
         let files = hands.storage.files().clone();
         let free = files.free_bytes();
         let free = free.map_err(|source| failed(Failure::new("ask", files.directory(), source)))?;
-        if free < expected.saturating_add(hands.machine.disk_reserve()) {
+        let spare_bytes = self.spare.as_ref().map_or(0, Leaving::bytes);
+        if free.saturating_add(spare_bytes) < expected.saturating_add(hands.machine.disk_reserve()) {
             return self.make_room(hands, expected);
         }
         let since = hands.storage.wal().end().unwrap_or(self.since);
@@ -265,7 +295,11 @@ impl<Fs: Files> Snapshots<Fs> {
             members: membership.voters().to_vec(),
         };
         (self.is_wanted, self.owed_bytes) = (false, 0);
-        match SnapshotWriter::begin(&files, &header) {
+        let writer = match self.spare.take() {
+            Some(spare) => SnapshotWriter::begin_over(&files, &header, spare.slot, spare.bytes()),
+            None => SnapshotWriter::begin(&files, &header),
+        };
+        match writer {
             Ok(writer) => {
                 self.taking = Some(Taking {
                     writer,
@@ -287,8 +321,12 @@ impl<Fs: Files> Snapshots<Fs> {
         newest.max(state.bytes() + overhead)
     }
 
-    /// S3: the older of two goes first (`rules.md` 26); with one left, the new one has to wait.
+    /// S3: what is spare goes first, then the older of two (`rules.md` 26); with one left, the new one has to wait.
     fn make_room(&mut self, hands: &mut Hands<'_, Fs>, expected: u64) -> Result<(), Fatal> {
+        if self.spare.is_some() {
+            self.leaving.extend(self.spare.take());
+            return Ok(());
+        }
         if self.kept.len() > 1 {
             self.drop_oldest(hands);
             return Ok(());
@@ -302,7 +340,17 @@ impl<Fs: Files> Snapshots<Fs> {
 
     fn go_on(&mut self, mut taking: Taking<Fs::File>, hands: &mut Hands<'_, Fs>) -> Result<(), Fatal> {
         let done = match taking.stage {
-            Stage::Filling => fill(&mut taking, std::mem::take(&mut self.owed_bytes), hands)?,
+            Stage::Filling => {
+                let begin = taking.writer.written();
+                let filled = fill(&mut taking, self.owed_bytes, hands)?;
+                self.owed_bytes = self.owed_bytes.saturating_sub(taking.writer.written() - begin);
+                filled
+            }
+            Stage::Cutting => taking.writer.cut(SNAPSHOT_CUT_BYTES).map(|is_cut| {
+                if is_cut {
+                    taking.stage = Stage::Syncing;
+                }
+            }),
             Stage::Syncing => taking.writer.sync().map(|()| taking.stage = Stage::Naming),
             Stage::Naming => return self.publish(taking, hands),
         };
@@ -372,29 +420,45 @@ impl<Fs: Files> Snapshots<Fs> {
 
     fn drop_oldest(&mut self, hands: &Hands<'_, Fs>) {
         if let Some(oldest) = self.kept.pop() {
-            self.leave(oldest.slot);
+            self.leave(oldest.slot, false);
             self.truncate_at = Some(hands.now);
         }
     }
 
-    /// A file that nobody needs goes, in steps.
-    fn leave(&mut self, slot: Slot) {
-        self.leaving.push_back(Leaving { slot, cut: None });
+    /// A file that nobody needs becomes spare or goes, in steps.
+    fn leave(&mut self, slot: Slot, is_damaged: bool) {
+        self.leaving.push_back(Leaving {
+            is_damaged,
+            ..Leaving::of(slot)
+        });
     }
 
     /// One step of taking away what nobody needs: of a snapshot, or else a segment that a CHECKPOINT lets go.
     fn tidy(&mut self, hands: &mut Hands<'_, Fs>) -> Result<(), Fatal> {
-        if let Some(mut leaving) = self.leaving.pop_front() {
-            let is_gone = leaving.step(hands.storage.files()).map_err(failed)?;
-            if !is_gone {
-                self.leaving.push_front(leaving);
-            }
-            return Ok(());
+        if let Some(leaving) = self.leaving.pop_front() {
+            return self.tidy_snapshot(leaving, hands.storage.files()).map_err(failed);
+        }
+        if hands.storage.wal().has_spares_to_drop() {
+            return hands.storage.drop_spare().map_err(Fatal::Storage);
         }
         if hands.storage.remove_next().map_err(Fatal::Storage)? == Some(true) {
             let segment = hands.storage.wal().first_segment();
             hands.note(Note::LogTruncated { segment });
         }
+        Ok(())
+    }
+
+    fn tidy_snapshot(&mut self, mut leaving: Leaving<Fs::File>, files: &Fs) -> Result<(), Failure> {
+        if leaving.withdrawn.is_none() {
+            leaving.withdraw(files)?;
+            if self.has_room && self.spare.is_none() && !leaving.is_damaged {
+                self.spare = Some(leaving);
+                return Ok(());
+            }
+        } else if leaving.cut(files)? {
+            return Ok(());
+        }
+        self.leaving.push_front(leaving);
         Ok(())
     }
 
@@ -436,7 +500,7 @@ fn fill<Fs: Files>(
         // Rule 27: a digest that the state does not have is broken memory, and no answer is better than a wrong one.
         let more = more.map_err(|mismatch| Fatal::Halt(format!("the state in memory is broken: {mismatch}")))?;
         let written = if !more {
-            taking.stage = Stage::Syncing;
+            taking.stage = Stage::Cutting;
             writer.finish()
         } else if writer.room() == 0 {
             writer.write_block()
@@ -457,20 +521,43 @@ fn fill<Fs: Files>(
     Ok(Ok(()))
 }
 
+/// Whether the log has files to be taken away.
+fn has_to_remove<Fs: Files>(storage: &Storage<Fs>) -> bool {
+    storage.wal().can_remove() || storage.wal().has_spares_to_drop()
+}
+
 impl<F: File> Leaving<F> {
-    /// Whether it is gone.
-    fn step<Fs: Files<File = F>>(&mut self, files: &Fs) -> Result<bool, Failure> {
+    fn of(slot: Slot) -> Leaving<F> {
+        Leaving {
+            slot,
+            is_damaged: false,
+            withdrawn: None,
+        }
+    }
+
+    /// Bytes of its file, once it is withdrawn.
+    fn bytes(&self) -> u64 {
+        self.withdrawn.as_ref().map_or(0, |(_, length)| *length)
+    }
+
+    fn withdraw<Fs: Files<File = F>>(&mut self, files: &Fs) -> Result<(), Failure> {
         let name = snapshot::temporary_name(self.slot);
         let path = files.path(&name);
-        let Some((file, length)) = &mut self.cut else {
-            snapshot::withdraw(files, self.slot)?;
-            let file = files.open(&name);
-            let file = file.map_err(|source| Failure::new("open", path.clone(), source))?;
-            let length = file.length().map_err(|source| Failure::new("ask", path, source))?;
-            self.cut = Some((file, length));
-            return Ok(false);
-        };
-        if *length > SNAPSHOT_CUT_BYTES {
+        snapshot::withdraw(files, self.slot)?;
+        let file = files.open(&name);
+        let file = file.map_err(|source| Failure::new("open", path.clone(), source))?;
+        let length = file.length().map_err(|source| Failure::new("ask", path, source))?;
+        self.withdrawn = Some((file, length));
+        Ok(())
+    }
+
+    /// Cuts it shorter; whether it is gone.
+    fn cut<Fs: Files<File = F>>(&mut self, files: &Fs) -> Result<bool, Failure> {
+        let name = snapshot::temporary_name(self.slot);
+        let path = files.path(&name);
+        if let Some((file, length)) = &mut self.withdrawn
+            && *length > SNAPSHOT_CUT_BYTES
+        {
             *length -= SNAPSHOT_CUT_BYTES;
             let cut = file.truncate(*length);
             cut.map_err(|source| Failure::new("cut", path, source))?;

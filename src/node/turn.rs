@@ -205,6 +205,7 @@ impl<F: Files> Turn<F> {
         }
         let bytes = self.storage.free_bytes().map_err(Fatal::Storage)?;
         let bytes = bytes.saturating_sub(self.waiting_bytes());
+        self.snapshots.tell_room(bytes >= 2 * self.machine.disk_reserve());
         let was_short = std::mem::replace(&mut self.is_short, bytes < 2 * self.proposal_bytes);
         if now >= self.free_space_at || was_short || self.is_short {
             self.free_space_at = now + FREE_SPACE_EVERY;
@@ -383,7 +384,7 @@ impl<F: Files> Turn<F> {
             effects: &mut effects,
         };
         match effect {
-            Effect::BeginInstall { slot } => self.snapshots.begin_install(slot, &mut hands)?,
+            Effect::BeginInstall { slot, bytes } => self.snapshots.begin_install(slot, bytes, &mut hands)?,
             Effect::KeepChunk { slot, offset, bytes } => self.snapshots.keep_chunk(slot, offset, &bytes, &mut hands)?,
             Effect::LoadInstall { slot, content } => self.snapshots.load_install(slot, content),
             _ => self.snapshots.drop_install(&hands),

@@ -78,6 +78,9 @@ pub trait File: fmt::Debug {
     fn sync(&mut self) -> io::Result<()>;
     /// Length in bytes.
     fn length(&self) -> io::Result<u64>;
+    /// Asks that these bytes, just written, go to the disk while the process does something else, so that the sync to come has
+    /// less to wait for. Nothing is durable by that.
+    fn begin_write_out(&self, offset: u64, length: u64);
     /// Asks that the next read of these bytes comes from the disk, not from memory that stands for it. What is not synced
     /// stays where it is.
     fn forget_cached(&self, offset: u64, length: u64);
@@ -254,6 +257,12 @@ impl File for fs::File {
 
     fn length(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+
+    fn begin_write_out(&self, offset: u64, length: u64) {
+        // Before Linux forgets what it is asked to forget, it begins to write out what of it is not on the disk, and does
+        // not wait. What stands there is not read soon.
+        self.forget_cached(offset, length);
     }
 
     fn forget_cached(&self, offset: u64, length: u64) {

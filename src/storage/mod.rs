@@ -161,6 +161,19 @@ impl<Fs: Files> Storage<Fs> {
         self.wal.remove_next()
     }
 
+    /// See [`Wal::keep_spares`].
+    pub fn keep_spares(&mut self, bytes_max: u64) {
+        self.wal.keep_spares(bytes_max);
+    }
+
+    /// See [`Wal::drop_spare`].
+    ///
+    /// # Errors
+    /// See [`Wal::drop_spare`].
+    pub fn drop_spare(&mut self) -> Result<(), StorageError> {
+        self.wal.drop_spare()
+    }
+
     /// See [`Wal::leave_segments`].
     pub fn leave_segments(&mut self, upto: u32) -> bool {
         self.wal.leave_segments(upto)

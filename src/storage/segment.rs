@@ -4,6 +4,10 @@
 //! that name is always whole: of the size that its header states, with a good header; and a unit that is appended
 //! changes neither its length nor its allocation, which keeps a sync short.
 //!
+//! A segment that the log no longer needs is spare: it goes back to a temporary name, and the next is made over it, zeros
+//! and all. Then a log that runs for long neither allocates nor frees anything on the disk, which a journalled file system
+//! would have to record, and every sync of the directory's other files to wait for.
+//!
 //! Not here: what stands in a segment (unit.rs).
 
 use super::DISK_FORMAT;
@@ -169,17 +173,24 @@ pub(super) struct Making<F> {
 }
 
 impl<F: File> Making<F> {
-    /// Begins a segment under its temporary name.
+    /// Begins a segment under its temporary name; over a spare one of the same size, if there is one.
     pub(super) fn begin<Fs: Files<File = F>>(
         files: &Fs,
         segment: u32,
         size: u32,
         log_id: u64,
+        spare: Option<u32>,
     ) -> Result<Making<F>, Failure> {
         assert!(size > UNITS_BEGIN, "a segment of {size} bytes has no room for units");
         let name = temporary_name(segment);
         let failed = |source| Failure::new("create", files.path(&name), source);
-        let mut file = files.create(&name).map_err(failed)?;
+        let made = match spare {
+            Some(spare) => files
+                .rename(&temporary_name(spare), &name)
+                .and_then(|()| files.open(&name)),
+            None => files.create(&name),
+        };
+        let mut file = made.map_err(failed)?;
         let header = encode_header(segment, size, log_id);
         file.write_all_at(&mut [IoSlice::new(&header)], 0).map_err(failed)?;
         Ok(Making {
@@ -202,7 +213,7 @@ impl<F: File> Making<F> {
         Ok(())
     }
 
-    /// Writes and syncs at most `bytes_max` of its zeros; behind the last, gives it its name. Whether it is ready.
+    /// Writes at most `bytes_max` of its zeros; behind the last, syncs them all and gives it its name. Whether it is ready.
     pub(super) fn advance<Fs: Files<File = F>>(&mut self, files: &Fs, bytes_max: u32) -> Result<bool, Failure> {
         let name = temporary_name(self.segment);
         let count = (self.size - self.written).min(bytes_max);
@@ -210,11 +221,12 @@ impl<F: File> Making<F> {
         self.file
             .write_zeros(self.written.into(), count.into())
             .map_err(failed)?;
-        self.file.sync().map_err(failed)?;
+        self.file.begin_write_out(self.written.into(), count.into());
         self.written += count;
         if self.written < self.size {
             return Ok(false);
         }
+        self.file.sync().map_err(failed)?;
         let named = |source| Failure::new("rename", files.path(&name), source);
         files.rename(&name, &segment_name(self.segment)).map_err(named)?;
         files
@@ -237,7 +249,8 @@ impl<F: File> Making<F> {
     }
 }
 
-fn temporary_name(segment: u32) -> String {
+/// The name of a segment while it is made, and while it is spare.
+pub(super) fn temporary_name(segment: u32) -> String {
     format!("{}{TEMPORARY_SUFFIX}", segment_name(segment))
 }
 
@@ -263,7 +276,7 @@ mod tests {
     #[test]
     fn a_segment_is_made_in_slices_and_named_when_whole() {
         let disk = SimDisk::new(1);
-        let mut making = Making::begin(&disk, 1, 10_000, 7).unwrap();
+        let mut making = Making::begin(&disk, 1, 10_000, 7, None).unwrap();
         assert!(!making.advance(&disk, 5_000).unwrap());
         assert_eq!(disk.list().unwrap(), ["wal-0000000001.log.tmp"]);
         assert!(making.advance(&disk, 5_000).unwrap());
@@ -275,7 +288,7 @@ mod tests {
     #[test]
     fn each_fault_of_a_header_is_named() {
         let disk = SimDisk::new(1);
-        let mut making = Making::begin(&disk, 1, 10_000, 7).unwrap();
+        let mut making = Making::begin(&disk, 1, 10_000, 7, None).unwrap();
         making.advance(&disk, u32::MAX).unwrap();
         let name = segment_name(1);
         assert!(

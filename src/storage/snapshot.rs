@@ -149,7 +149,7 @@ impl Header {
 
 /// Writes one snapshot under its temporary name, block by block. How it is driven: [`SnapshotWriter::add`] items while
 /// [`SnapshotWriter::room`], [`SnapshotWriter::write_block`], [`SnapshotWriter::sync`] now and then; behind the last
-/// item [`SnapshotWriter::finish`], [`SnapshotWriter::sync`] and [`publish`].
+/// item [`SnapshotWriter::finish`], [`SnapshotWriter::cut`], [`SnapshotWriter::sync`] and [`publish`].
 #[derive(Debug)]
 pub struct SnapshotWriter<F> {
     file: F,
@@ -162,6 +162,8 @@ pub struct SnapshotWriter<F> {
     blocks: u32,
     items: u64,
     written: u64,
+    /// Bytes of the file: more than are written, if it was another's.
+    length: u64,
     unsynced: u64,
     crc: Hasher,
 }
@@ -172,10 +174,37 @@ impl<F: File> SnapshotWriter<F> {
     /// # Errors
     /// [`Failure`].
     pub fn begin<Fs: Files<File = F>>(files: &Fs, header: &Header) -> Result<SnapshotWriter<F>, Failure> {
-        let slot = header.summary.slot;
-        let name = temporary_name(slot);
-        let path = files.path(&name);
+        let name = temporary_name(header.summary.slot);
         let file = files.create(&name);
+        SnapshotWriter::over(files, header, file, 0)
+    }
+
+    /// Begins the file with its header, over that of the `spare` one, of `length` bytes, which was withdrawn. Then most of the
+    /// file is allocated already: its syncs have nothing to record but data, and no other's have to wait for what the old
+    /// file would give back.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn begin_over<Fs: Files<File = F>>(
+        files: &Fs,
+        header: &Header,
+        spare: Slot,
+        length: u64,
+    ) -> Result<SnapshotWriter<F>, Failure> {
+        let name = temporary_name(header.summary.slot);
+        let renamed = files.rename(&temporary_name(spare), &name);
+        let file = renamed.and_then(|()| files.open(&name));
+        SnapshotWriter::over(files, header, file, length)
+    }
+
+    fn over<Fs: Files<File = F>>(
+        files: &Fs,
+        header: &Header,
+        file: std::io::Result<F>,
+        length: u64,
+    ) -> Result<SnapshotWriter<F>, Failure> {
+        let slot = header.summary.slot;
+        let path = files.path(&temporary_name(slot));
         let mut writer = SnapshotWriter {
             file: file.map_err(|source| Failure::new("create", path.clone(), source))?,
             path,
@@ -186,6 +215,7 @@ impl<F: File> SnapshotWriter<F> {
             blocks: 0,
             items: 0,
             written: 0,
+            length,
             unsynced: 0,
             crc: Hasher::new(),
         };
@@ -209,7 +239,7 @@ impl<F: File> SnapshotWriter<F> {
         self.written
     }
 
-    /// Bytes written and not synced.
+    /// Bytes written, or cut off, and not synced.
     pub fn unsynced(&self) -> u64 {
         self.unsynced
     }
@@ -268,6 +298,22 @@ impl<F: File> SnapshotWriter<F> {
         self.put(&bytes)
     }
 
+    /// Behind [`SnapshotWriter::finish`], before the last sync: cuts off what the file holds of another, at most `bytes_max` of
+    /// it; whether nothing of it is left.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn cut(&mut self, bytes_max: u64) -> Result<bool, Failure> {
+        if self.length > self.written {
+            let length = self.length.saturating_sub(bytes_max).max(self.written);
+            self.unsynced += self.length - length;
+            self.length = length;
+            let cut = self.file.truncate(length);
+            cut.map_err(|source| Failure::new("cut", self.path.clone(), source))?;
+        }
+        Ok(self.length == self.written)
+    }
+
     /// Makes what was written durable.
     ///
     /// # Errors
@@ -285,7 +331,9 @@ impl<F: File> SnapshotWriter<F> {
         self.crc.update(bytes);
         let written = self.file.write_all_at(&mut [IoSlice::new(bytes)], self.written);
         written.map_err(|source| Failure::new("write to", self.path.clone(), source))?;
+        self.file.begin_write_out(self.written, bytes.len() as u64);
         self.written += bytes.len() as u64;
+        self.length = self.length.max(self.written);
         self.unsynced += bytes.len() as u64;
         Ok(())
     }

@@ -25,7 +25,7 @@ use super::segment::{self, Making, beginning_of, segment_name};
 use super::unit::{Position, UNIT_HEADER_BYTES, UnitBuffer};
 use crate::paxos::{Entry, Slot};
 use crate::wire::Record;
-use truncate::Truncation;
+use truncate::{Spares, Truncation};
 
 /// Default size of a segment.
 pub const SEGMENT_BYTES: u32 = 16 << 20;
@@ -36,7 +36,7 @@ pub const FIRST_SEGMENT_BYTES: u32 = 4 << 20;
 /// Kept for promises and used ballots when the disk is full.
 pub const RESERVE_BYTES: usize = 64 << 10;
 /// Most bytes of the segment ahead that one turn writes.
-pub const AHEAD_SLICE_BYTES: u32 = 1 << 20;
+pub const AHEAD_SLICE_BYTES: u32 = 512 << 10;
 /// Turns between two looks at a full disk.
 const FULL_DISK_TURNS: u32 = 64;
 
@@ -60,6 +60,7 @@ pub struct Wal<Fs: Files> {
     index: SlotIndex,
     reread: Option<Reread>,
     truncation: Truncation,
+    spares: Spares,
     /// The start had a snapshot of this slot, which stands for the bodies of entries up to there.
     covered: Slot,
 }
@@ -123,7 +124,7 @@ impl<Fs: Files> Wal<Fs> {
     /// [`OpenError::Failed`].
     pub(super) fn create(files: &Fs, log_id: u64, segment_bytes: u32, records: &[Record]) -> Result<(), OpenError> {
         let size = segment_bytes.min(FIRST_SEGMENT_BYTES);
-        let mut making = Making::begin(files, 1, size, log_id)?;
+        let mut making = Making::begin(files, 1, size, log_id, None)?;
         if !records.is_empty() {
             let mut unit = UnitBuffer::default();
             let taken = unit.fill(records, (size - segment::UNITS_BEGIN) as usize);
@@ -174,6 +175,7 @@ impl<Fs: Files> Wal<Fs> {
             index: SlotIndex::default(),
             reread: None,
             truncation: Truncation::default(),
+            spares: Spares::default(),
             covered: Slot::ZERO,
         })
     }
@@ -326,8 +328,10 @@ impl<Fs: Files> Wal<Fs> {
         Ok(at)
     }
 
-    /// Whether no record goes into segments up to this one any more: the segment in use is left once the next is there.
+    /// Segments up to this one are damaged: whether no record goes into them any more. The segment in use is left once the
+    /// next is there.
     pub fn leave_segments(&mut self, upto: u32) -> bool {
+        self.spares.note_damaged(upto);
         let has_next = self.ahead_room() > 0;
         let Ok(tip) = self.tip() else { return false };
         if tip.end.segment == upto && has_next {
@@ -388,7 +392,7 @@ impl<Fs: Files> Wal<Fs> {
 
     fn try_advance(&mut self, next: u32, bytes_max: u32) -> Result<bool, Failure> {
         if !matches!(self.ahead, Ahead::Making(_)) {
-            if !self.disk_has_room()? {
+            if !self.spares.is_any() && !self.disk_has_room()? {
                 let source = std::io::ErrorKind::StorageFull.into();
                 return Err(Failure::new(
                     "preallocate",
@@ -396,7 +400,9 @@ impl<Fs: Files> Wal<Fs> {
                     source,
                 ));
             }
-            self.ahead = Ahead::Making(Making::begin(&self.files, next, self.segment_bytes, self.log_id)?);
+            let spare = self.spares.take();
+            let making = Making::begin(&self.files, next, self.segment_bytes, self.log_id, spare)?;
+            self.ahead = Ahead::Making(making);
         }
         let Ahead::Making(making) = &mut self.ahead else {
             return Ok(false);
@@ -438,8 +444,9 @@ impl<Fs: Files> Wal<Fs> {
     /// [`StorageError::Failed`].
     pub fn free_bytes(&self) -> Result<u64, StorageError> {
         let failed = |source| Failure::new("ask", self.files.directory(), source);
-        let free = self.files.free_bytes().map_err(failed)?;
-        Ok(self.sure_bytes() + if free < self.segment_bytes.into() { 0 } else { free })
+        let segment = u64::from(self.segment_bytes);
+        let free = self.files.free_bytes().map_err(failed)? + self.spares.count() * segment;
+        Ok(self.sure_bytes() + if free < segment { 0 } else { free })
     }
 
     /// Bytes of records that the log can take in one turn whatever the disk says, beside the reserve: what one of its

@@ -103,7 +103,7 @@ impl Stage {
                 };
                 self.next_inputs.push_back((id, read));
             }
-            Effect::BeginInstall { slot } => {
+            Effect::BeginInstall { slot, .. } => {
                 let made = self.node(id).files.create(&temporary_name(slot));
                 made.expect("the stage's disk works");
             }

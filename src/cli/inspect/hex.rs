@@ -157,6 +157,8 @@ impl storage::File for Copied {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    fn begin_write_out(&self, _offset: u64, _length: u64) {}
+
     fn forget_cached(&self, _: u64, _: u64) {}
 
     fn length(&self) -> io::Result<u64> {

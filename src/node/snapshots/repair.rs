@@ -82,7 +82,7 @@ impl<Fs: Files> Snapshots<Fs> {
         let files = hands.storage.files();
         if self.kept.first().is_some_and(|newest| newest.slot > slot) {
             let path = files.path(&snapshot_name(slot));
-            self.leave(slot);
+            self.leave(slot, true);
             return hands.machine.repair_damage(|found| found.file == path, hands.effects);
         }
         self.repair.snapshots.insert(slot);
@@ -153,7 +153,7 @@ impl<Fs: Files> Snapshots<Fs> {
         for slot in std::mem::take(&mut self.repair.snapshots) {
             // One of the very slot has taken its place.
             if slot != newest {
-                self.leave(slot);
+                self.leave(slot, true);
             }
         }
         // Those that a start set aside are replaced, too.

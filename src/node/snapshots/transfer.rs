@@ -4,7 +4,7 @@
 //! A file that is fetched has its temporary name until all of it is synced, proven and loaded: so what a start finds
 //! under a snapshot's name is whole, however it came.
 
-use super::{Hands, Snapshots, failed};
+use super::{Hands, Leaving, Snapshots, failed};
 use crate::kv::State;
 use crate::machine::{Effect, Input, Kept};
 use crate::node::limits::{
@@ -122,13 +122,28 @@ impl<Fs: Files> Snapshots<Fs> {
     }
 
     /// A snapshot is going to be fetched. One that is being taken is given up: it would be older.
-    pub(in crate::node) fn begin_install(&mut self, slot: Slot, hands: &mut Hands<'_, Fs>) -> Result<(), Fatal> {
+    /// What is spare goes, and a disk that has no room for `bytes` beside the reserve is not filled up in vain.
+    pub(in crate::node) fn begin_install(
+        &mut self,
+        slot: Slot,
+        bytes: u64,
+        hands: &mut Hands<'_, Fs>,
+    ) -> Result<(), Fatal> {
         if let Some(taking) = self.taking.take() {
             self.abandon(taking.writer.slot(), hands);
         }
         self.drop_install(hands);
+        let spare_bytes = self.spare.as_ref().map_or(0, Leaving::bytes);
+        self.leaving.extend(self.spare.take());
         let files = hands.storage.files();
         let name = temporary_name(slot);
+        let free = files.free_bytes();
+        let free = free.map_err(|source| failed(Failure::new("ask", files.directory(), source)))?;
+        if free.saturating_add(spare_bytes) < bytes.saturating_add(hands.machine.disk_reserve()) {
+            let source = std::io::ErrorKind::StorageFull.into();
+            let failure = Failure::new("make room for", files.path(&name), source);
+            return self.refuse_install(failure, hands);
+        }
         match files.create(&name) {
             Ok(file) => {
                 self.fetch = Some(Fetch {
@@ -159,6 +174,7 @@ impl<Fs: Files> Snapshots<Fs> {
         };
         fetch.unsynced += bytes.len() as u64;
         let written = fetch.file.write_all_at(&mut [IoSlice::new(bytes)], offset);
+        fetch.file.begin_write_out(offset, bytes.len() as u64);
         written.or_else(|source| {
             let path = hands.storage.files().path(&temporary_name(slot));
             self.refuse_install(Failure::new("write to", path, source), hands)

@@ -462,6 +462,8 @@ impl File for SimFile {
         Ok(self.inner.borrow().inodes[self.inode].length() as u64)
     }
 
+    fn begin_write_out(&self, _offset: u64, _length: u64) {}
+
     fn forget_cached(&self, _: u64, _: u64) {
         // Rot is put into both (`SimDisk::overwrite`).
     }

@@ -3,6 +3,7 @@
 use super::super::segment::segment_name;
 use super::super::sim::SimDisk;
 use super::super::testing::{SEGMENT_BYTES, accepted, ballot, disk_with, entry, open, options};
+use super::super::wal::AHEAD_SLICE_BYTES;
 use super::super::{Files, Options, Storage, StorageError};
 use crate::paxos::{Entry, Slot};
 use crate::wire::Record;
@@ -182,7 +183,7 @@ fn a_large_segment_is_made_over_many_turns() {
         storage.prepare_ahead().unwrap();
         turns += 1;
     }
-    assert_eq!(turns, 6);
+    assert_eq!(turns, options.segment_bytes.div_ceil(AHEAD_SLICE_BYTES));
 }
 
 #[test]

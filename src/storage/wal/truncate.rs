@@ -5,16 +5,47 @@
 //! so that whatever a crash leaves has no gap. At the start the log shows for itself that it may begin where it does: if
 //! its first segment is not number 1, a CHECKPOINT in it must allow so, and a snapshot must reach up to it.
 //!
+//! What is taken away is kept as a spare segment up to a bound that the caller sets, and removed beyond it.
+//!
 //! Not here: which snapshots there are (shelf.rs), when to truncate (`node::snapshots`).
 
 use super::super::error::{Failure, OpenError, StorageError};
 use super::super::files::Files;
-use super::super::segment::segment_name;
+use super::super::segment::{segment_name, temporary_name};
 use super::super::unit::Position;
 use super::Wal;
 use crate::paxos::Slot;
 use crate::wire::Record;
 use std::collections::BTreeMap;
+
+/// Segments of full size that were taken away, by number, under their temporary names: new ones are made over them.
+#[derive(Debug, Default)]
+pub(super) struct Spares {
+    segments: Vec<u32>,
+    /// Most bytes of them that are kept.
+    bytes_max: u64,
+    /// Segments up to this one were found damaged: their place on the disk is not used again.
+    damaged: u32,
+}
+
+impl Spares {
+    pub(super) fn take(&mut self) -> Option<u32> {
+        self.segments.pop()
+    }
+
+    pub(super) fn is_any(&self) -> bool {
+        !self.segments.is_empty()
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.segments.len() as u64
+    }
+
+    /// Segments up to this one are damaged.
+    pub(super) fn note_damaged(&mut self, upto: u32) {
+        self.damaged = self.damaged.max(upto);
+    }
+}
 
 /// What truncation knows of the log.
 #[derive(Debug, Default)]
@@ -149,7 +180,36 @@ impl<Fs: Files> Wal<Fs> {
         self.first_segment() < self.truncation.keep && self.reread.is_none()
     }
 
-    /// Removes the oldest segment, if that can be; whether it was the last that could.
+    /// How many bytes of spare segments are kept from now on, for the next ones to be made of.
+    pub fn keep_spares(&mut self, bytes_max: u64) {
+        self.spares.bytes_max = bytes_max;
+    }
+
+    /// Whether more spare segments are there than are kept.
+    pub fn has_spares_to_drop(&self) -> bool {
+        self.spares.count() * u64::from(self.segment_bytes) > self.spares.bytes_max
+    }
+
+    /// Whether a segment that is taken away becomes a spare.
+    fn is_of_use(&self, segment: u32) -> bool {
+        let spare_bytes = (self.spares.count() + 1) * u64::from(self.segment_bytes);
+        self.segments[&segment] == self.segment_bytes
+            && segment > self.spares.damaged
+            && spare_bytes <= self.spares.bytes_max
+    }
+
+    /// Removes a spare segment.
+    ///
+    /// # Errors
+    /// [`StorageError::Failed`]: final.
+    pub fn drop_spare(&mut self) -> Result<(), StorageError> {
+        let Some(spare) = self.spares.take() else { return Ok(()) };
+        let name = temporary_name(spare);
+        let removed = self.files.remove(&name);
+        Ok(removed.map_err(|source| Failure::new("remove", self.files.path(&name), source))?)
+    }
+
+    /// Takes the oldest segment away, if that can be; whether it was the last that could.
     ///
     /// # Errors
     /// [`StorageError::Failed`]: final.
@@ -160,11 +220,20 @@ impl<Fs: Files> Wal<Fs> {
         let first = self.first_segment();
         self.tip()?; // not after a failure
         let name = segment_name(first);
+        let is_spare = self.is_of_use(first);
         self.reader.close();
-        let removed = self.files.remove(&name);
-        removed.map_err(|source| Failure::new("remove", self.files.path(&name), source))?;
+        let (what, taken) = if is_spare {
+            ("rename", self.files.rename(&name, &temporary_name(first)))
+        } else {
+            ("remove", self.files.remove(&name))
+        };
+        taken.map_err(|source| Failure::new(what, self.files.path(&name), source))?;
+        // Only a name that is gone for good may be written over: a crash must not bring it back with other content.
         let synced = self.files.sync_directory();
         synced.map_err(|source| Failure::new("sync", self.files.directory(), source))?;
+        if is_spare {
+            self.spares.segments.push(first);
+        }
         self.segments.remove(&first);
         let highest = self.truncation.highest.remove(&first).unwrap_or_default();
         self.index.forget(first, highest);

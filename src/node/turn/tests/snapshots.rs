@@ -67,6 +67,10 @@ impl Writer {
         }
         self.check(turn);
         self.ask(turn, diary, open(1))?;
+        self.write(turn, diary, puts)
+    }
+
+    fn write(&mut self, turn: &mut Turn<SimDisk>, diary: &mut Diary, puts: u64) -> Result<(), Fatal> {
         for _ in 0..puts {
             let view = turn.machine().state().session_views().next().expect("it is open");
             let (key, number) = (format!("key-{}", self.number % KEYS), self.number + 1);
@@ -163,6 +167,21 @@ fn the_log_loses_its_beginning_behind_the_older_of_two_snapshots_and_a_start_nee
     assert_ne!(segments[0], "wal-0000000001.log", "{segments:?}");
     assert!(segments.len() <= 10, "{segments:?}");
     assert!(writer.live(&disk, 1), "and it goes on");
+}
+
+#[test]
+fn a_log_that_runs_for_long_is_written_over_files_that_are_spare_and_makes_and_removes_none() {
+    let disk = SimDisk::new(4);
+    let (mut turn, mut diary) = begin(&disk).unwrap();
+    let mut writer = Writer::default();
+    writer.work(&mut turn, &mut diary, 160).unwrap();
+    disk.fail(DiskOp::Create, 1, Fault::Io);
+    disk.fail(DiskOp::Remove, 1, Fault::Io);
+    let (newest, used) = (snapshots(&disk).pop(), disk.used_bytes());
+    writer.write(&mut turn, &mut diary, 160).unwrap();
+    assert!(snapshots(&disk).pop() > newest, "more were taken");
+    assert_eq!(disk.fired().len(), 0, "{:?}", disk.list());
+    assert!(disk.used_bytes() <= used + used / 4, "{used}: {:?}", disk.list());
 }
 
 #[test]
