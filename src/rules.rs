@@ -41,6 +41,9 @@ pub struct Rules {
     /// A new leader reads only when all that phase 1 found is applied. Else it misses what the leader before it has
     /// acknowledged.
     pub recover_before_reads: bool,
+    /// A node that does not lead answers a read from its own state only when that has reached the position that the leader
+    /// told after the read had arrived. Else it answers with whatever it happens to have applied.
+    pub ask_for_position: bool,
     /// A leader's lease counts from before its round was sent. Else the time that answers take on their way is counted twice,
     /// and it reads by a lease that its acceptors take for over.
     pub lease_from_sending: bool,
@@ -85,7 +88,7 @@ pub struct UnknownRule {
 type Switch = fn(&mut Rules) -> &mut bool;
 
 /// Every rule by name, in the order of a ballot's life: promises, votes, learning, reads, clients, liveness.
-const SWITCHES: [(&str, Switch); 20] = [
+const SWITCHES: [(&str, Switch); 21] = [
     ("sync-before-promise", |rules| &mut rules.sync_before_promise),
     ("promise-survives-restart", |rules| &mut rules.promise_survives_restart),
     ("use-ballots-once", |rules| &mut rules.use_ballots_once),
@@ -96,6 +99,7 @@ const SWITCHES: [(&str, Switch); 20] = [
     ("apply-without-holes", |rules| &mut rules.apply_without_holes),
     ("confirm-reads", |rules| &mut rules.confirm_reads),
     ("recover-before-reads", |rules| &mut rules.recover_before_reads),
+    ("ask-for-position", |rules| &mut rules.ask_for_position),
     ("lease-from-sending", |rules| &mut rules.lease_from_sending),
     ("wait-for-leases", |rules| &mut rules.wait_for_leases),
     ("run-writes-once", |rules| &mut rules.run_writes_once),
@@ -120,6 +124,7 @@ impl Rules {
         compare_ballots: true,
         confirm_reads: true,
         recover_before_reads: true,
+        ask_for_position: true,
         lease_from_sending: true,
         wait_for_leases: true,
         run_writes_once: true,

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use examples::{DOCUMENT, Example, examples};
 use std::collections::BTreeMap;
 use synod::kv::{Answer, Command, Done, Expect, Op, Previous, SessionRef, State, Versioned};
-use synod::paxos::message::{AcceptedEntry, Heartbeat, HeartbeatAck, Promise, RecoverAnswer};
+use synod::paxos::message::{AcceptedEntry, Heartbeat, HeartbeatAck, PositionAsk, Promise, RecoverAnswer};
 use synod::paxos::{Ballot, Entry, Incarnation, Life, LogTime, Message, NodeId, Slot, Start, Voter};
 use synod::rules::Rules;
 use synod::storage::sim::SimDisk;
@@ -53,6 +53,13 @@ fn start_of_2() -> Start {
     Start {
         counter: 5,
         token: 0x5555_5555_5555_5555,
+    }
+}
+
+fn position_ask() -> PositionAsk {
+    PositionAsk {
+        start: start_of_2().token,
+        number: 12,
     }
 }
 
@@ -245,6 +252,15 @@ fn messages() -> Vec<(&'static str, Message)> {
         ),
         ("hand-over", Message::HandOver { ballot: ballot(1, 1) }),
         ("release", Message::Release { ballot: ballot(1, 1) }),
+        ("read-position", Message::ReadPosition { ask: position_ask() }),
+        (
+            "read-position-answer",
+            Message::ReadPositionAnswer {
+                ask: position_ask(),
+                ballot: ballot(1, 1),
+                chosen_upto: Slot(9),
+            },
+        ),
         (
             "recover",
             Message::Recover {

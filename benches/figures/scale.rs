@@ -11,6 +11,7 @@ use crate::subject::{Spans, Subject};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
+use synod::client::ReadsFrom;
 use synod::workload::generator::KEY_BYTES;
 
 /// What is varied.
@@ -97,7 +98,7 @@ pub(crate) fn run(args: &Args) {
                 by_keys(args, &flags),
             ),
             "connections" => ("connections", &[], by_connections(args, &flags)),
-            "nodes" => ("nodes", &[], by_nodes(args, &flags)),
+            "nodes" => ("nodes", &["gets/s from any node"], by_nodes(args, &flags)),
             "sizes" => ("bytes of a value", &[], by_sizes(args, &flags)),
             other => panic!("no table is called {other}; there are: keys connections nodes sizes"),
         };
@@ -181,7 +182,14 @@ fn by_connections(args: &Args, flags: &[String]) -> Vec<Point> {
 }
 
 fn by_nodes(args: &Args, flags: &[String]) -> Vec<Point> {
-    let point = |nodes: &u16| measure(&mut Subject::start(*nodes, flags), SHAPE, f64::from(*nodes), args.spans);
+    let point = |nodes: &u16| {
+        let mut subject = Subject::start(*nodes, flags);
+        let mut point = measure(&mut subject, SHAPE, f64::from(*nodes), args.spans);
+        subject.reads_from = ReadsFrom::Any;
+        let spread = subject.measure(matrix::load("get", SHAPE), args.spans);
+        point.more.push(spread.ops_per_s);
+        point
+    };
     args.nodes.iter().map(point).collect()
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use synod::client::Options;
+use synod::client::{Options, ReadsFrom};
 use synod::paxos::NodeId;
 use synod::workload::presets::Preset;
 use synod::workload::runner::{self, Nodes, Report, Settings};
@@ -48,6 +48,8 @@ impl Spans {
 /// A running cluster.
 pub(crate) struct Subject {
     pub(crate) cluster: TestCluster,
+    /// Whom clients ask for reads.
+    pub(crate) reads_from: ReadsFrom,
     interrupt: Arc<AtomicBool>,
 }
 
@@ -75,6 +77,7 @@ impl Subject {
         let flags: Vec<&str> = SEGMENT.into_iter().chain(flags.iter().map(String::as_str)).collect();
         Subject {
             cluster: support::start_cluster(nodes, &flags),
+            reads_from: ReadsFrom::Leader,
             interrupt: runner::interrupt_flag().expect("the system takes a handler of signals"),
         }
     }
@@ -130,6 +133,7 @@ impl Subject {
         let program = script::parse(text.as_bytes(), &parameters).unwrap_or_else(|error| panic!("{error} in\n{text}"));
         let mut options = Options::random().expect("the system gives random numbers");
         options.timeout = deadline.unwrap_or(options.timeout);
+        options.reads_from = self.reads_from;
         let settings = Settings {
             endpoints: self.cluster.addresses(),
             seed: options.seed,

@@ -1,7 +1,7 @@
 //! `synod run` and `synod bench`: a script or a preset against a cluster, and what came of it.
 
 use super::{Global, Output, complain, exit, print};
-use crate::client::Cause;
+use crate::client::{Cause, ReadsFrom};
 use crate::units::{format_duration, parse_duration, parse_positive_duration, parse_size_in_memory};
 use crate::workload::check::{self, Verdict};
 use crate::workload::plan::Stop;
@@ -43,6 +43,9 @@ pub struct RunFlags {
     /// Longest time for --check
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_positive_duration)]
     pub check_time: Duration,
+    /// Whom clients ask for linearizable reads: the leader, or any node, so that all nodes share the work
+    #[arg(long, default_value_t = ReadsFrom::Leader, value_name = "leader|any")]
+    pub reads_from: ReadsFrom,
     /// Prints each second of the run behind the table; JSON always has them
     #[arg(long)]
     pub series: bool,
@@ -207,7 +210,8 @@ pub(super) fn run_program(
         complain(&error.to_string());
         return Ok(exit::USAGE);
     }
-    let options = global.options()?;
+    let mut options = global.options()?;
+    options.reads_from = flags.reads_from;
     let seed = flags.seed.unwrap_or(options.seed % (SEED_MAX + 1));
     eprintln!("seed {seed} (--seed {seed} repeats the script of operations)");
     raise_descriptors(program.clients() as u64 * CLIENT_DESCRIPTORS + OTHER_DESCRIPTORS);

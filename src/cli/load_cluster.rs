@@ -1,6 +1,7 @@
 //! `synod cluster --run FILE`: a script against a cluster of its own, whose nodes it may kill and start.
 
 use super::{Global, exit, load};
+use crate::client::ReadsFrom;
 use crate::cluster::LocalCluster;
 use crate::cluster::local::ClusterError;
 use crate::cluster::run::{ClusterArgs, LEADER_TIMEOUT, LogPrinter, options};
@@ -88,6 +89,7 @@ pub(super) fn run(global: &Global, args: &ClusterArgs, file: &Path) -> io::Resul
     global.endpoints = cluster.endpoints().split(',').map(str::to_owned).collect();
     let mut processes = Processes { cluster, log };
     let flags = load::RunFlags {
+        reads_from: ReadsFrom::Leader,
         seed: args.seed,
         history: args.history.clone(),
         check: args.check,

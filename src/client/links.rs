@@ -1,12 +1,14 @@
 //! The endpoints of a cluster: which is dialled, which is up, and where the leader is.
 //!
 //! New attempts go to one endpoint, the current one. A leader hint dials the hinted node beside it, and moves over once
-//! its handshake is through: a hint that leads nowhere costs nothing. An endpoint that fails waits with full jitter
-//! before it is dialled again; meanwhile the next one is tried, at once.
+//! its handshake is through: a hint that leads nowhere costs nothing. Reads that any node may serve go to the reader, an
+//! endpoint of their own, whose place the seed draws, too, and which moves on when it fails; while it has no connection, to
+//! the current one. An endpoint that fails waits with full jitter before it is dialled again; meanwhile the next one is
+//! tried, at once.
 
 use super::backoff::full_jitter;
 use super::machine::Effect;
-use super::options::{FAULT_RETRY, LEARNED_MAX, LINK_IDLE_MAX, Options};
+use super::options::{FAULT_RETRY, LEARNED_MAX, LINK_IDLE_MAX, Options, ReadsFrom};
 use crate::paxos::NodeId;
 use crate::time::Time;
 use crate::wire::hello::{PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN};
@@ -66,6 +68,8 @@ pub(super) struct Links {
     endpoints: Vec<Endpoint>,
     /// Where new attempts go.
     current: usize,
+    /// Where reads go, if any node may serve them.
+    reader: usize,
     /// A hinted leader that is dialled beside the current one.
     wanted: Option<usize>,
     /// The id that the first founded node named; another one is refused.
@@ -141,6 +145,7 @@ impl Links {
                 .map(|address| Endpoint::new(address, false))
                 .collect(),
             current,
+            reader: current,
             wanted: None,
             cluster_id: 0,
             unreachable_since: None,
@@ -163,6 +168,16 @@ impl Links {
     /// Where an attempt may go now.
     pub(super) fn up(&self) -> Option<usize> {
         (self.endpoints[self.current].link == Link::Up).then_some(self.current)
+    }
+
+    /// Where a read may go now that any node may serve. Its own endpoint is dialled if it has no connection.
+    pub(super) fn up_for_reads(&mut self, now: Time, options: &Options, effects: &mut Vec<Effect>) -> Option<usize> {
+        if options.reads_from == ReadsFrom::Leader {
+            return self.up();
+        }
+        let reader = self.reader;
+        self.dial(reader, now, options, effects);
+        self.is_up(reader).then_some(reader).or_else(|| self.up())
     }
 
     pub(super) fn is_up(&self, endpoint: usize) -> bool {
@@ -272,9 +287,7 @@ impl Links {
         if self.wanted == Some(endpoint) {
             self.wanted = None;
         }
-        if self.current == endpoint {
-            self.leave(endpoint);
-        }
+        self.leave(endpoint);
         if self.endpoints.iter().all(|endpoint| endpoint.link != Link::Up) {
             self.unreachable_since.get_or_insert(now);
         }
@@ -291,10 +304,14 @@ impl Links {
         self.endpoints[endpoint].of_no_use = false;
     }
 
-    /// New attempts go to the hinted leader, or else to the next endpoint, instead of this one.
+    /// New attempts go to the hinted leader, or else to the next endpoint, instead of this one; reads to the next.
     fn leave(&mut self, endpoint: usize) {
+        let next = (endpoint + 1) % self.endpoints.len();
+        if self.reader == endpoint {
+            // Also when it is dialled in vain: a dial that is under way keeps others from being made.
+            self.reader = next;
+        }
         if self.current == endpoint {
-            let next = (endpoint + 1) % self.endpoints.len();
             self.current = self.wanted.take().unwrap_or(next);
         }
     }

@@ -691,11 +691,11 @@ impl ClientMachine {
                     }
                 }
             }
-            let Some(endpoint) = self
-                .links
-                .up()
-                .filter(|_| !operation.needs_number() || operation.named.is_some())
-            else {
+            let up = match operation.is_linearizable_read() {
+                true => self.links.up_for_reads(now, &self.options, effects),
+                false => self.links.up(),
+            };
+            let Some(endpoint) = up.filter(|_| !operation.needs_number() || operation.named.is_some()) else {
                 self.ready.push_back(serial);
                 continue;
             };

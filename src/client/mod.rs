@@ -28,7 +28,7 @@ mod session;
 pub mod source;
 
 pub use machine::{ClientMachine, Effect, Input};
-pub use options::Options;
+pub use options::{Options, ReadsFrom};
 pub use outcome::{Cause, End, Failure};
 pub use pool::{Completion, Pool};
 

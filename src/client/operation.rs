@@ -83,6 +83,11 @@ impl Operation {
         matches!(self.op, RequestOp::Write(_))
     }
 
+    /// Whether any node may serve it, and what it serves is the same everywhere.
+    pub(super) fn is_linearizable_read(&self) -> bool {
+        matches!(self.op, RequestOp::Get { .. })
+    }
+
     /// Whether it needs a session and a number of it.
     pub(super) fn needs_number(&self) -> bool {
         matches!(&self.op, RequestOp::Write(op) if !matches!(op, Op::Open | Op::Close))

@@ -1,7 +1,9 @@
 //! Every timeout and bound of the client, in one table.
 
 use crate::kv::session::IDLE_EXPIRY_MS;
+use std::fmt;
 use std::io;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Where the nodes of a local cluster stand, and what the tools use if nothing else is said.
@@ -21,6 +23,17 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub const LEARNED_MAX: usize = 16;
 /// Most operations that one machine holds; more are refused as not done.
 pub const OPERATIONS_MAX: usize = 4096;
+
+/// Which node is asked for linearizable reads. All of them show every write that was acknowledged before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadsFrom {
+    /// The one that is asked for writes, too: the leader, once it is known.
+    #[default]
+    Leader,
+    /// One that each client draws, so that many clients spread their reads over all nodes: whoever does not lead asks the
+    /// leader for a position, and answers from its own state. If it fails, the next one.
+    Any,
+}
 
 /// How a client behaves. The defaults are those of the table in `protocol.md`.
 #[derive(Clone, Debug)]
@@ -43,6 +56,8 @@ pub struct Options {
     pub give_up_unreachable: Option<Duration>,
     /// Go where replies say that the leader is.
     pub follow_leader: bool,
+    /// Whom to ask for linearizable reads.
+    pub reads_from: ReadsFrom,
     /// Name of the cluster; empty matches any.
     pub cluster_name: String,
     /// Seed of jitter and of the endpoint tried first: no two clients share one.
@@ -64,6 +79,7 @@ impl Options {
             retry_rate: 100,
             give_up_unreachable: None,
             follow_leader: true,
+            reads_from: ReadsFrom::Leader,
             cluster_name: String::new(),
             seed,
             session_id,
@@ -80,5 +96,26 @@ impl Options {
         getrandom::fill(&mut session_id).map_err(no_randomness)?;
         let seed = getrandom::u64().map_err(no_randomness)?;
         Ok(Options::new(seed, u128::from_be_bytes(session_id)))
+    }
+}
+
+impl fmt::Display for ReadsFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ReadsFrom::Leader => "leader",
+            ReadsFrom::Any => "any",
+        })
+    }
+}
+
+impl FromStr for ReadsFrom {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ReadsFrom, String> {
+        match text {
+            "leader" => Ok(ReadsFrom::Leader),
+            "any" => Ok(ReadsFrom::Any),
+            _ => Err("reads are from leader, or from any".into()),
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! Endpoints are `a`, `b`, `c` with nodes 1, 2, 3. `a< put#1 low=1` is a request sent to `a`; `7: done` ends operation 7.
 
 use super::machine::{ClientMachine, Effect, Input};
-use super::options::{Options, SESSION_IDLE_MAX};
+use super::options::{Options, ReadsFrom, SESSION_IDLE_MAX};
 use super::outcome::{Cause, End};
 use crate::kv::{Answer, Done, Op, Previous, SessionRef};
 use crate::paxos::{Incarnation, NodeId, Slot, Start};
@@ -477,6 +477,27 @@ fn a_leader_hint_is_followed_once_the_leader_greets() {
     script.wait(1_500);
     script.answer("b", written(11));
     assert!(script.did().contains("close a"));
+}
+
+#[test]
+fn reads_from_any_node_stay_at_their_own_while_writes_go_to_the_leader() {
+    let mut script = Script::with(&["a", "b"], |options| options.reads_from = ReadsFrom::Any);
+    script.submit(1, get());
+    script.up("a", 1);
+    assert_eq!(script.did(), "connect a; a< HELLO; a< get");
+    script.answer_with_hint("a", done(8, Answer::NotFound), Some((2, "b")));
+    script.up("b", 2);
+    script.submit(2, get());
+    script.put(3);
+    assert_eq!(
+        script.did(),
+        "connect b; 1: done; b< HELLO; a< get; b< open",
+        "the hint moves writes alone"
+    );
+    // A node that cannot serve reads any more hands them over to the next.
+    script.answer("a", not_done(Code::NoLeader));
+    script.wait_until_it_acts();
+    assert_eq!(script.did(), "b< get");
 }
 
 #[test]

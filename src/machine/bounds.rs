@@ -5,6 +5,7 @@
 //! Not here: what is on the disk, and what waits in sockets (`node::limits`).
 
 use super::machine::Machine;
+use super::positions::ASKS_MAX;
 use crate::kv::session::SESSIONS_MAX;
 use crate::paxos::acceptor::AHEAD_SLOTS_MAX;
 
@@ -21,7 +22,7 @@ pub struct Bounded {
 
 impl Machine {
     /// Everything that is bounded, as it is between two steps.
-    pub fn bounded(&self) -> [Bounded; 10] {
+    pub fn bounded(&self) -> [Bounded; 11] {
         let settings = &self.settings;
         let (requests, bytes) = (settings.queue_requests, settings.queue_bytes);
         let window = usize::try_from(settings.window_slots).unwrap_or(usize::MAX);
@@ -33,6 +34,11 @@ impl Machine {
             row("writes that wait to be proposed", self.queue.len(), requests),
             row("bytes of writes that wait", self.queue.bytes(), bytes),
             row("reads that wait", self.reads.len(), requests),
+            row(
+                "asks for a position that wait",
+                self.asks.len(),
+                ASKS_MAX + self.settings.nodes.len(),
+            ),
             row("requests relayed", self.relays.len(), requests),
             row("bytes of requests relayed", self.relays.bytes(), bytes),
             row("batches that clients wait for", self.proposed.len(), window),

@@ -192,6 +192,7 @@ impl Founding {
         let needed = match message {
             Message::Recover { .. } | Message::RecoverAnswer(_) | Message::Forgotten { .. } => hello::FEATURE_RECOVERY,
             Message::Release { .. } => hello::FEATURE_LEASES,
+            Message::ReadPosition { .. } | Message::ReadPositionAnswer { .. } => hello::FEATURE_READ_POSITIONS,
             _ => 0,
         };
         self.knows(peer, needed) && !self.is_silent()

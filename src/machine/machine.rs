@@ -11,6 +11,7 @@ use super::founding::{Founding, Identity, Records};
 use super::install::Install;
 use super::io::{Effect, Input, Note, Settings};
 use super::leases::LeaseLength;
+use super::positions::{Asking, Asks, PositionCounts};
 use super::reads::{Read, Reads};
 use super::records;
 use super::requests::{self, Origin, Proposed, QUEUE_WAIT_MAX, Queued, Relays, Waiter, WriteQueue, busy_for, not_done};
@@ -25,7 +26,7 @@ use crate::paxos::{Entry, EntryKind, Health, Incarnation, Membership, NodeId, Ou
 use crate::time::Time;
 use crate::wire::hello::HelloKind;
 use crate::wire::message::ErrorCode;
-use crate::wire::{Code, Hello, Outcome, Record, Reply, Request, RequestOp, Served, body};
+use crate::wire::{Code, Hello, Outcome, Record, Reply, Request, RequestOp, body};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,11 @@ pub struct Machine {
     pub(super) queue: WriteQueue,
     pub(super) proposed: BTreeMap<Slot, Proposed>,
     pub(super) reads: Reads,
+    /// Where it does not lead: asks for read positions.
+    pub(super) asking: Asking,
+    /// While it leads: asks of others.
+    pub(super) asks: Asks,
+    pub(super) positions: PositionCounts,
     pub(super) relays: Relays,
     /// Reads that were confirmed by a lease since the start.
     pub(super) lease_reads: u64,
@@ -135,6 +141,9 @@ impl Machine {
             queue: WriteQueue::default(),
             proposed: BTreeMap::new(),
             reads: Reads::default(),
+            asking: Asking::default(),
+            asks: Asks::default(),
+            positions: PositionCounts::default(),
             relays,
             lease_reads: 0,
             links_up: BTreeSet::new(),
@@ -331,6 +340,9 @@ impl Machine {
             });
         }
         self.replica.on_link_up(now, peer, &mut self.out);
+        if self.leader_to_relay_to() == Some(peer) {
+            self.asking.ask_again(now); // what was asked on the link before may be lost
+        }
         self.resume_install(now, peer, effects);
     }
 
@@ -399,13 +411,10 @@ impl Machine {
         if let Some(code) = self.refuses_now(requests::request_bytes(&request)) {
             return self.answer(origin, self.refusal(code), effects);
         }
-        match self.replica.stance() {
-            Stance::Leader(_) | Stance::Candidate { keeps_clients: true } => {
-                self.take(now, origin, request, deadline, effects);
-            }
-            Stance::Follower | Stance::Candidate { keeps_clients: false } => {
-                self.relay(now, origin, request, deadline, effects);
-            }
+        if self.replica.stance().keeps_clients() {
+            self.take(now, origin, request, deadline, effects);
+        } else {
+            self.relay(now, origin, request, deadline, effects);
         }
     }
 
@@ -492,8 +501,15 @@ impl Machine {
         }
     }
 
-    /// Elsewhere: forwards once to the leader, under the client's own ids.
-    fn relay(&mut self, now: Time, origin: Origin, mut request: Request, deadline: Time, effects: &mut Vec<Effect>) {
+    /// Elsewhere: a read waits for a position of the leader's; all else is forwarded once, under the client's own ids.
+    pub(super) fn relay(
+        &mut self,
+        now: Time,
+        origin: Origin,
+        mut request: Request,
+        deadline: Time,
+        effects: &mut Vec<Effect>,
+    ) {
         let Origin::Client(id) = origin else {
             // Forwarded once already: the client is told where to go instead (`rules.md` 22).
             return self.answer(origin, not_done(Code::NotLeader), effects);
@@ -501,6 +517,13 @@ impl Machine {
         let Some(to) = self.leader_to_relay_to() else {
             return self.answer(origin, not_done(self.why_no_leader()), effects);
         };
+        if let RequestOp::Get { key } = &request.op
+            && self.reads_at_position_of(to)
+        {
+            let key = key.clone();
+            self.reads.push(Read { origin, key, deadline });
+            return self.sweep_soon(now);
+        }
         request.deadline_ms = u32::try_from(deadline.since(now).as_millis())
             .unwrap_or(u32::MAX)
             .max(1);
@@ -532,6 +555,8 @@ impl Machine {
             // The round first, so that the votes for what is proposed behind it count as answers to it.
             self.confirm_reads(now);
             self.propose_queued(now, effects);
+        } else {
+            self.ask_for_position(now, effects);
         }
         self.replica.on_gathered(&mut self.out);
     }
@@ -591,27 +616,6 @@ impl Machine {
         (slots as u64) < self.settings.window_slots && bytes < self.settings.window_bytes
     }
 
-    /// Reads that arrived in this turn are confirmed by the lease, if it held when the turn had gathered, and so behind
-    /// their arrival; else by a round that begins now. When the answer leaves does not matter: it was true meanwhile.
-    fn confirm_reads(&mut self, now: Time) {
-        if !self.reads.wants_round() {
-            return;
-        }
-        let round = match self.replica.lease_left() {
-            Some(_) => {
-                self.lease_reads += self.reads.fresh() as u64;
-                Some(self.replica.confirmed_round())
-            }
-            None => self.replica.begin_round(now, &mut self.out),
-        };
-        let Some(round) = round else { return };
-        let mut index = self.replica.learner().chosen_upto();
-        if self.settings.rules.recover_before_reads {
-            index = index.max(self.replica.recovery_upto());
-        }
-        self.reads.begin(round, index);
-    }
-
     /// What follows from any step: durable claims leave, chosen entries are applied, clients are answered.
     pub(super) fn after_step(&mut self, now: Time, effects: &mut Vec<Effect>) {
         self.heed_memory(now, effects);
@@ -625,7 +629,7 @@ impl Machine {
             return effects.push(Effect::Halt { reason });
         }
         self.replica.judge_digests(now, &mut self.out);
-        self.on_stance_change(effects);
+        self.on_stance_change(now, effects);
         if self.replica.digests().health() != Health::Sound {
             self.drop_clients(Code::Diverged, effects);
         }
@@ -675,19 +679,26 @@ impl Machine {
     }
 
     /// Clients of a ballot that was left: kept while this node goes for a higher one, else told at once.
-    fn on_stance_change(&mut self, effects: &mut Vec<Effect>) {
+    fn on_stance_change(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let stance = self.replica.stance();
         let leader = self.replica.leader().map(|ballot| ballot.node);
         if std::mem::replace(&mut self.leader, leader) != leader && leader.is_some() {
             // A new leader is known: what the old one was sent it will not answer, or has lost.
             self.lose_relays(|to| Some(to) != leader, effects);
+            self.asking.ask_again(now);
         }
-        if std::mem::replace(&mut self.stance, stance) == stance {
+        let before = std::mem::replace(&mut self.stance, stance);
+        if before == stance {
             return;
         }
         match stance {
             Stance::Leader(_) => self.keep_or_give_up(effects),
-            Stance::Candidate { keeps_clients: true } => self.reads.begin_anew(),
+            Stance::Candidate { keeps_clients: true } => {
+                self.reads.begin_anew();
+                self.asks.begin_anew();
+            }
+            // Reads that wait for a position outlast elections: who did not lead has nothing to give up.
+            Stance::Follower | Stance::Candidate { keeps_clients: false } if !before.keeps_clients() => {}
             Stance::Follower | Stance::Candidate { keeps_clients: false } => {
                 self.drop_clients(Code::NotLeader, effects);
             }
@@ -698,6 +709,7 @@ impl Machine {
     /// of slots behind all that phase 1 found: these slots are free again, and the next batch takes the first of them.
     fn keep_or_give_up(&mut self, effects: &mut Vec<Effect>) {
         self.reads.begin_anew();
+        self.asks.begin_anew();
         let lost: Vec<Slot> = self
             .proposed
             .iter()
@@ -720,6 +732,7 @@ impl Machine {
         for (_, proposed) in std::mem::take(&mut self.proposed) {
             self.give_up(proposed, effects);
         }
+        self.asks.clear();
         let queued = self
             .queue
             .take_all()
@@ -736,30 +749,8 @@ impl Machine {
         }
     }
 
-    fn answer_reads(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        let confirmed = if self.settings.rules.confirm_reads {
-            self.replica.confirmed_round()
-        } else {
-            u64::MAX
-        };
-        while let Some(read) = self.reads.next_ready(confirmed, self.state.applied()) {
-            let done = self.state.read(&read.key);
-            self.answer(read.origin, Outcome::Done(Served::Done(done)), effects);
-        }
-        for read in self.reads.take_stale(self.state.applied()) {
-            let age = self.replica.age(now).map(|age| age.as_millis());
-            let served = Served::Stale {
-                slot: self.state.applied(),
-                revision: self.state.revision(),
-                age_ms: age.map_or(u32::MAX, |ms| u32::try_from(ms + 1).unwrap_or(u32::MAX)),
-                found: self.state.get(&read.key),
-            };
-            self.answer(read.origin, Outcome::Done(served), effects);
-        }
-    }
-
     /// Looks again for passed deadlines soon, while anything waits.
-    fn sweep_soon(&mut self, now: Time) {
+    pub(super) fn sweep_soon(&mut self, now: Time) {
         self.sweep_at.get_or_insert(now + SWEEP);
     }
 
@@ -788,7 +779,7 @@ impl Machine {
         self.sweep_at = (!is_idle).then(|| now + SWEEP);
     }
 
-    fn answer(&self, origin: Origin, outcome: Outcome, effects: &mut Vec<Effect>) {
+    pub(super) fn answer(&self, origin: Origin, outcome: Outcome, effects: &mut Vec<Effect>) {
         // Who knows of no leader to ask names none: whom it heard last may be long gone, as for a node that recovers.
         let is_leaderless = matches!(
             outcome,

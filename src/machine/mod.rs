@@ -22,6 +22,7 @@ mod leases;
 #[expect(clippy::module_inception, reason = "the machine itself, beside what it is made of")]
 mod machine;
 mod memory;
+mod positions;
 mod reads;
 mod records;
 mod recovering;
@@ -39,6 +40,7 @@ pub use damage::ScrubView;
 pub use io::{Effect, Input, Note, RequestId, Settings};
 pub use leases::LeaseView;
 pub use machine::Machine;
+pub use positions::PositionCounts;
 pub use requests::{QUEUE_WAIT_MAX, busy_for};
 pub use snapshot::{Kept, SnapshotView};
 pub use status::{DamageFinding, Status};

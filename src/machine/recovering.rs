@@ -55,6 +55,8 @@ impl Machine {
                 let records = self.founding.on_forgotten(from, *incarnation, vote, self.out.written());
                 return self.append(records, effects);
             }
+            Message::ReadPosition { ask } => return self.on_read_position(from, *ask),
+            Message::ReadPositionAnswer { ask, chosen_upto, .. } => self.on_position(*ask, *chosen_upto),
             _ => {}
         }
         self.replica.on_message(now, from, message, &mut self.out);

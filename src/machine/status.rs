@@ -4,6 +4,7 @@ use super::damage::ScrubView;
 use super::install::InstallView;
 use super::leases::LeaseView;
 use super::machine::Machine;
+use super::positions::PositionCounts;
 use super::snapshot::SnapshotView;
 use crate::paxos::{Ballot, Health, NodeId, Slot, Stance};
 use crate::time::Time;
@@ -94,6 +95,8 @@ pub struct Status {
     pub leases: LeaseView,
     /// Reads that a lease confirmed since the start.
     pub lease_reads: u64,
+    /// Read positions, asked for and told.
+    pub positions: PositionCounts,
     /// Requests forwarded and not answered yet.
     pub relays: usize,
     /// Free bytes on its disk, as last told.
@@ -159,6 +162,7 @@ impl Machine {
             waiting_reads: self.reads.len(),
             leases: self.leases(),
             lease_reads: self.lease_reads,
+            positions: self.positions,
             relays: self.relays.len(),
             free_bytes: self.free_bytes,
             snapshots: self.snapshots.clone(),

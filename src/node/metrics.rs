@@ -2,7 +2,7 @@
 //!
 //! A counter is a number beside its kind; names are made only when somebody asks. Nothing here is ever reset.
 
-use crate::machine::ScrubView;
+use crate::machine::{PositionCounts, ScrubView};
 use crate::wire::message::ErrorCode;
 use crate::wire::{Outcome, Reply};
 use std::collections::BTreeMap;
@@ -110,6 +110,8 @@ pub struct Gauges {
     pub damage: usize,
     /// Reads that a lease confirmed.
     pub lease_reads: u64,
+    /// Read positions, asked for and told.
+    pub positions: PositionCounts,
 }
 
 impl Metrics {
@@ -197,6 +199,9 @@ impl Metrics {
             ("damage_repaired", now.scrub.repaired),
             ("damage", now.damage as u64),
             ("lease_reads", now.lease_reads),
+            ("positions_asked", now.positions.asked),
+            ("positions_told", now.positions.told),
+            ("position_reads", now.positions.reads),
         ]
         .map(|(name, value)| (name.to_string(), value))
         .into();

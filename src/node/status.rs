@@ -69,6 +69,9 @@ fn leases(status: &Status) -> Value {
         "lease_holder": leases.bound.and_then(|(holder, _)| holder).map(|holder| holder.0),
         "lease_bound_ms": leases.bound.map(|(_, left)| millis(left)),
         "lease_reads": status.lease_reads,
+        "positions_asked": status.positions.asked,
+        "positions_told": status.positions.told,
+        "position_reads": status.positions.reads,
     })
 }
 

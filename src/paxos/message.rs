@@ -103,6 +103,21 @@ pub enum Message {
         /// The ballot that is left, for ever.
         ballot: Ballot,
     },
+    /// A node that does not lead asks from which position on its own state may answer the reads that wait there
+    /// (`rules.md` 15). Leaves before the sync.
+    ReadPosition {
+        /// Which.
+        ask: PositionAsk,
+    },
+    /// Answers a READ_POSITION, once the leader is confirmed. Leaves before the sync.
+    ReadPositionAnswer {
+        /// Echo.
+        ask: PositionAsk,
+        /// The ballot at which the sender leads.
+        ballot: Ballot,
+        /// The leader's watermark: every write that was acknowledged before the ask stands at or below it.
+        chosen_upto: Slot,
+    },
     /// A node that lost its memory asks what it may have promised and accepted (`rules.md` 3). Leaves after the sync of the
     /// incarnation that it names.
     Recover {
@@ -127,6 +142,15 @@ pub enum Message {
         /// For which slot.
         slot: Slot,
     },
+}
+
+/// Names an ask for a read position (see [`Message::ReadPosition`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PositionAsk {
+    /// Token of the asker's present start: what is still owed to an earlier life of its process says nothing to this one.
+    pub start: u64,
+    /// Counts the asks of that start.
+    pub number: u64,
 }
 
 /// One part of one promise: one moment of one acceptor (`rules.md` 5).
@@ -239,6 +263,8 @@ impl Message {
             Message::Chosen { .. } => "CHOSEN",
             Message::HandOver { .. } => "HAND_OVER",
             Message::Release { .. } => "RELEASE",
+            Message::ReadPosition { .. } => "READ_POSITION",
+            Message::ReadPositionAnswer { .. } => "READ_POSITION_ANSWER",
             Message::Recover { .. } => "RECOVER",
             Message::RecoverAnswer(_) => "RECOVER_ANSWER",
             Message::Forgotten { .. } => "FORGOTTEN",
@@ -254,13 +280,16 @@ impl Message {
             | Message::Nack { ballot, .. }
             | Message::HandOver { ballot }
             | Message::Release { ballot }
+            | Message::ReadPositionAnswer { ballot, .. }
             | Message::Forgotten { ballot, .. } => Some(*ballot),
             Message::RecoverAnswer(answer) => Some(answer.promise.ballot),
             Message::Promise(promise) => Some(promise.ballot),
             Message::Heartbeat(heartbeat) => Some(heartbeat.ballot),
             Message::HeartbeatAck(ack) => Some(ack.ballot),
             Message::PreVote { highest, .. } | Message::PreVoteAnswer { highest, .. } => Some(*highest),
-            Message::Fetch { .. } | Message::Chosen { .. } | Message::Recover { .. } => None,
+            Message::Fetch { .. } | Message::Chosen { .. } | Message::Recover { .. } | Message::ReadPosition { .. } => {
+                None
+            }
         }
     }
 
@@ -275,11 +304,13 @@ impl Message {
             Message::Fetch { from, .. } => Some(*from),
             Message::Heartbeat(heartbeat) => Some(heartbeat.chosen_upto),
             Message::HeartbeatAck(ack) => Some(ack.chosen_upto),
+            Message::ReadPositionAnswer { chosen_upto, .. } => Some(*chosen_upto),
             Message::Nack { .. }
             | Message::PreVote { .. }
             | Message::PreVoteAnswer { .. }
             | Message::HandOver { .. }
-            | Message::Release { .. } => None,
+            | Message::Release { .. }
+            | Message::ReadPosition { .. } => None,
         }
     }
 }
@@ -341,6 +372,14 @@ impl fmt::Display for Message {
                 write!(f, " first={first} entries={} chosen_upto={chosen_upto}", entries.len())
             }
             Message::HandOver { ballot } | Message::Release { ballot } => write!(f, " ballot={ballot}"),
+            Message::ReadPosition { ask } => write!(f, " ask={}", ask.number),
+            Message::ReadPositionAnswer {
+                ask,
+                ballot,
+                chosen_upto,
+            } => {
+                write!(f, " ask={} ballot={ballot} chosen_upto={chosen_upto}", ask.number)
+            }
             Message::Recover {
                 incarnation,
                 attempt,

@@ -7,7 +7,7 @@
 use super::chance::{Chance, Stream};
 use super::options::OpId;
 use crate::client::machine::{ClientMachine, Effect, Input};
-use crate::client::{End, Options};
+use crate::client::{End, Options, ReadsFrom};
 use crate::kv::{Answer, Expect, Op};
 use crate::paxos::Slot;
 use crate::time::Time;
@@ -252,6 +252,7 @@ fn machine(nodes: usize, rng: &mut Rng) -> ClientMachine {
     options.attempt_timeout = Duration::from_millis(rng.u64(100..1_000));
     options.connect_timeout = Duration::from_millis(rng.u64(50..1_000));
     options.follow_leader = rng.u8(0..4) > 0;
+    options.reads_from = if rng.bool() { ReadsFrom::Any } else { ReadsFrom::Leader };
     let endpoints = (1..=nodes).map(|node| format!("n{node}")).collect();
     ClientMachine::new(endpoints, options)
 }

@@ -15,7 +15,7 @@ use crate::machine::{Input, Machine, Note, RequestId};
 use crate::node::door::Door;
 use crate::node::peers::{Address, DialEnd, Peer};
 use crate::node::ring::What;
-use crate::paxos::{self, NodeId};
+use crate::paxos::{self, Message, NodeId};
 use crate::storage::sim::SimDisk;
 use crate::time::{Boottime, Time};
 use crate::wire::frame::{self, FRAME_BYTES_MAX};
@@ -485,6 +485,9 @@ impl Door for SimDoor {
             _ => Ok(()),
         };
         self.judge(judged);
+        if let Frame::Paxos(Message::ReadPositionAnswer { .. }) = &frame {
+            self.shared.counts.borrow_mut().mark("tells a read position");
+        }
         let Some(link) = self
             .peers
             .get(&to)

@@ -45,7 +45,7 @@ pub struct Lesson {
 }
 
 /// Every lesson, in the order of [`Rules::names`]. From when on a lease counts has none yet: a script shows that.
-pub const LESSONS: [Lesson; 19] = [
+pub const LESSONS: [Lesson; 20] = [
     Lesson {
         name: "sync-before-promise",
         rule: "An acceptor syncs a promise before it tells of it.",
@@ -183,6 +183,21 @@ pub const LESSONS: [Lesson; 19] = [
         faults: &[Fault::Kill, Fault::Loss],
         read_lease: Duration::ZERO,
         storm_s: 15,
+        overlook: &[],
+    },
+    Lesson {
+        name: "ask-for-position",
+        rule: "A follower answers a read from its own state only once that has reached the position which the leader told after \
+               the read had arrived.",
+        broken: "It answers with what it has applied so far.",
+        look: "A write is acknowledged by the leader and one follower. The other has not heard yet that it is chosen, and \
+               answers a read with the state from before that write.",
+        shows: "reads",
+        seeds: 20,
+        nodes: 3,
+        faults: &[],
+        read_lease: Duration::ZERO,
+        storm_s: 2,
         overlook: &[],
     },
     Lesson {

@@ -6,7 +6,7 @@
 use super::bytes::{DecodeError, Field, Reader, Writer, take_generation};
 use super::frame::{ACCEPTED_SLOTS_MAX, FrameType};
 use super::hello::take_member_count;
-use crate::paxos::message::{AcceptedEntry, Heartbeat, HeartbeatAck, Promise, RecoverAnswer};
+use crate::paxos::message::{AcceptedEntry, Heartbeat, HeartbeatAck, PositionAsk, Promise, RecoverAnswer};
 use crate::paxos::{Ballot, Entry, Incarnation, Life, LogTime, Message, NodeId, Slot, Start, Voter};
 
 /// What stands before an entry's body in a frame: length and crc.
@@ -92,6 +92,16 @@ pub(super) fn put_message(message: &Message, out: &mut Writer<'_>) {
             entries.iter().for_each(|entry| entry.put(out));
         }
         Message::HandOver { ballot } | Message::Release { ballot } => ballot.put(out),
+        Message::ReadPosition { ask } => ask.put(out),
+        Message::ReadPositionAnswer {
+            ask,
+            ballot,
+            chosen_upto,
+        } => {
+            ask.put(out);
+            ballot.put(out);
+            chosen_upto.put(out);
+        }
         Message::Recover {
             incarnation,
             nonce,
@@ -160,6 +170,14 @@ pub(super) fn take_message(frame_type: FrameType, from: &mut Reader<'_>) -> Resu
         },
         FrameType::Release => Message::Release {
             ballot: Ballot::take(from, "ballot")?,
+        },
+        FrameType::ReadPosition => Message::ReadPosition {
+            ask: PositionAsk::take(from, "ask")?,
+        },
+        FrameType::ReadPositionAnswer => Message::ReadPositionAnswer {
+            ask: PositionAsk::take(from, "ask")?,
+            ballot: Ballot::take(from, "ballot")?,
+            chosen_upto: Slot::take(from, "chosen_upto")?,
         },
         FrameType::Recover => Message::Recover {
             incarnation: Incarnation::take(from, "incarnation")?,
@@ -398,6 +416,19 @@ fn take_range(
         });
     }
     Ok((first, last))
+}
+
+impl Field for PositionAsk {
+    fn put(&self, out: &mut Writer<'_>) {
+        out.u64(self.start);
+        out.u64(self.number);
+    }
+
+    fn take(from: &mut Reader<'_>, field: &'static str) -> Result<Self, DecodeError> {
+        let start = from.u64(field)?;
+        let number = from.count(field)?;
+        Ok(PositionAsk { start, number })
+    }
 }
 
 impl Field for Voter {

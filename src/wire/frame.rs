@@ -96,6 +96,8 @@ pub enum FrameType {
     SnapshotOffer = 0x23,
     SnapshotAsk = 0x24,
     SnapshotChunk = 0x25,
+    ReadPosition = 0x26,
+    ReadPositionAnswer = 0x27,
     Request = 0x30,
     Reply = 0x31,
 }
@@ -153,7 +155,7 @@ pub enum FrameError {
 
 impl FrameType {
     /// Every type, in the order of their bytes.
-    pub const ALL: [FrameType; 28] = [
+    pub const ALL: [FrameType; 30] = [
         FrameType::Hello,
         FrameType::Ping,
         FrameType::Pong,
@@ -180,6 +182,8 @@ impl FrameType {
         FrameType::SnapshotOffer,
         FrameType::SnapshotAsk,
         FrameType::SnapshotChunk,
+        FrameType::ReadPosition,
+        FrameType::ReadPositionAnswer,
         FrameType::Request,
         FrameType::Reply,
     ];
@@ -217,6 +221,8 @@ impl FrameType {
             Message::RecoverAnswer(_) => FrameType::RecoverAnswer,
             Message::Forgotten { .. } => FrameType::Forgotten,
             Message::Release { .. } => FrameType::Release,
+            Message::ReadPosition { .. } => FrameType::ReadPosition,
+            Message::ReadPositionAnswer { .. } => FrameType::ReadPositionAnswer,
         }
     }
 
@@ -435,7 +441,9 @@ fn take_body(frame_type: FrameType, from: &mut Reader<'_>) -> Result<Frame, Deco
         | FrameType::Recover
         | FrameType::RecoverAnswer
         | FrameType::Forgotten
-        | FrameType::Release => Frame::Paxos(agreement::take_message(frame_type, from)?),
+        | FrameType::Release
+        | FrameType::ReadPosition
+        | FrameType::ReadPositionAnswer => Frame::Paxos(agreement::take_message(frame_type, from)?),
     })
 }
 

@@ -22,8 +22,10 @@ pub const FEATURE_SNAPSHOTS: u64 = 2;
 /// Feature bit of a node whose cluster has leases (`rules.md` 16): its HELLO says of which length, behind the roster. Not
 /// offered otherwise, so that older builds take no part in a cluster whose promises to wait they would break.
 pub const FEATURE_LEASES: u64 = 4;
+/// Feature bit of a node that tells read positions (READ_POSITION); who leads without it is forwarded reads instead.
+pub const FEATURE_READ_POSITIONS: u64 = 8;
 /// Feature bits that every node of this build offers.
-pub const FEATURES: u64 = FEATURE_RECOVERY | FEATURE_SNAPSHOTS;
+pub const FEATURES: u64 = FEATURE_RECOVERY | FEATURE_SNAPSHOTS | FEATURE_READ_POSITIONS;
 
 /// Longest lease: so long a cluster waits for a leader that is gone.
 pub const LEASE_MS_MAX: u32 = 60_000;

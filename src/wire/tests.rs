@@ -11,7 +11,7 @@ use super::{
 use crate::kv::command::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::kv::{Answer, Command, Done, Expect, Op, Previous, SessionRef, Versioned};
 use crate::paxos::membership::MEMBERS_MAX;
-use crate::paxos::message::{AcceptedEntry, Heartbeat, HeartbeatAck, Promise, RecoverAnswer};
+use crate::paxos::message::{AcceptedEntry, Heartbeat, HeartbeatAck, PositionAsk, Promise, RecoverAnswer};
 use crate::paxos::{Ballot, Entry, Incarnation, Life, LogTime, Message, NodeId, Slot, Start, Voter};
 use bytes::{Bytes, BytesMut};
 use proptest::collection::{btree_map, btree_set, vec};
@@ -281,11 +281,24 @@ fn message() -> BoxedStrategy<Message> {
         1 => chosen,
         1 => hand_over,
         1 => ballot().prop_map(|ballot| Message::Release { ballot }),
+        1 => position_ask().prop_map(|ask| Message::ReadPosition { ask }),
+        1 => (position_ask(), ballot(), slot()).prop_map(|(ask, ballot, chosen_upto)| Message::ReadPositionAnswer {
+            ask,
+            ballot,
+            chosen_upto,
+        }),
         1 => recover,
         1 => recover_answer(),
         1 => forgotten
     ]
     .boxed()
+}
+
+fn position_ask() -> impl Strategy<Value = PositionAsk> {
+    (any::<u64>(), slot()).prop_map(|(start, number)| PositionAsk {
+        start,
+        number: number.0,
+    })
 }
 
 fn node_hello() -> impl Strategy<Value = NodeHello> {

@@ -97,6 +97,8 @@ impl Disk {
             | Message::Chosen { .. }
             | Message::HandOver { .. }
             | Message::Release { .. }
+            | Message::ReadPosition { .. }
+            | Message::ReadPositionAnswer { .. }
             | Message::Recover { .. }
             | Message::Forgotten { .. } => true,
         };

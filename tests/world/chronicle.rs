@@ -111,6 +111,7 @@ impl Chronicle {
                 }
             }
             Message::RecoverAnswer(answer) => self.assert_chosen(node, answer.promise.chosen_upto),
+            Message::ReadPositionAnswer { chosen_upto, .. } => self.assert_chosen(node, *chosen_upto),
             Message::Prepare { .. }
             | Message::Accepted { .. }
             | Message::Nack { .. }
@@ -119,6 +120,7 @@ impl Chronicle {
             | Message::Fetch { .. }
             | Message::HandOver { .. }
             | Message::Release { .. }
+            | Message::ReadPosition { .. }
             | Message::Recover { .. }
             | Message::Forgotten { .. } => {}
         }

@@ -470,6 +470,14 @@ fn message(of: &Message) -> Value {
             "chosen_upto": chosen_upto.0,
         }),
         Message::HandOver { ballot } | Message::Release { ballot } => json!({ "ballot": ballot.to_string() }),
+        Message::ReadPosition { ask } => json!({ "start": hex(ask.start), "ask": ask.number }),
+        Message::ReadPositionAnswer {
+            ask,
+            ballot,
+            chosen_upto,
+        } => json!({
+            "start": hex(ask.start), "ask": ask.number, "ballot": ballot.to_string(), "chosen_upto": chosen_upto.0,
+        }),
         Message::Recover {
             incarnation,
             nonce,

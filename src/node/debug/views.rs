@@ -298,6 +298,7 @@ pub(super) fn metrics(context: &Context<'_>) -> Value {
         scrub: context.machine.scrub(),
         damage: context.machine.damage().len(),
         lease_reads: context.machine.lease_reads(),
+        positions: context.machine.positions(),
         ..context.gauges
     };
     let counters = context.metrics.list(&gauges);

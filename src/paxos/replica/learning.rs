@@ -90,6 +90,14 @@ impl Replica {
         }
     }
 
+    /// A leader tells its watermark between two heartbeats, since this node has asked for it.
+    pub(super) fn on_position(&mut self, now: Time, from: NodeId, ballot: Ballot, upto: Slot, out: &mut Outbox) {
+        self.observe(ballot);
+        if ballot.node == from && self.hear_leader(now, ballot, out) {
+            self.on_watermark(now, from, ballot, upto, out);
+        }
+    }
+
     /// The leader of `ballot` knows all up to `upto` as chosen. What this node accepted at that very ballot is what was
     /// chosen; of anything else the mark proves nothing, and it is fetched (`rules.md` 8, pitfall P15).
     pub(super) fn on_watermark(&mut self, now: Time, from: NodeId, ballot: Ballot, upto: Slot, out: &mut Outbox) {

@@ -107,6 +107,13 @@ pub enum Stance {
     Leader(Ballot),
 }
 
+impl Stance {
+    /// Whether clients of this node's own ballot may wait here.
+    pub fn keeps_clients(self) -> bool {
+        matches!(self, Stance::Leader(_) | Stance::Candidate { keeps_clients: true })
+    }
+}
+
 /// The acceptor's life under fault injection (`rules.md` 14).
 #[derive(Clone, Debug)]
 enum AcceptorState {
@@ -408,8 +415,12 @@ impl Replica {
             Message::Release { ballot } if ballot.node == from => self.grants.release(ballot),
             Message::Release { .. } => {}
             Message::RecoverAnswer(answer) => self.on_recover_answer(now, from, answer, out),
-            // These concern who this node and its peer are: the machine looks at them first.
-            Message::Recover { .. } | Message::Forgotten { .. } => {}
+            // What waits for the position is the machine's; the watermark is a leader's word like any other.
+            Message::ReadPositionAnswer {
+                ballot, chosen_upto, ..
+            } => self.on_position(now, from, ballot, chosen_upto, out),
+            // These concern who this node and its peer are, or clients: the machine looks at them first.
+            Message::Recover { .. } | Message::Forgotten { .. } | Message::ReadPosition { .. } => {}
         }
     }
 

@@ -69,6 +69,7 @@ impl Checks {
             }
             Message::Heartbeat(heartbeat) => self.is_chosen_upto(node, message, heartbeat.chosen_upto),
             Message::HeartbeatAck(ack) => self.is_chosen_upto(node, message, ack.chosen_upto),
+            Message::ReadPositionAnswer { chosen_upto, .. } => self.is_chosen_upto(node, message, *chosen_upto),
             Message::Chosen {
                 first,
                 entries,
