@@ -555,7 +555,7 @@ impl Machine {
             // The round first, so that the votes for what is proposed behind it count as answers to it.
             self.confirm_reads(now);
             self.propose_queued(now, effects);
-        } else {
+        } else if !self.replica.stance().keeps_clients() {
             self.ask_for_position(now, effects);
         }
         self.replica.on_gathered(&mut self.out);
@@ -697,7 +697,7 @@ impl Machine {
                 self.reads.begin_anew();
                 self.asks.begin_anew();
             }
-            // Reads that wait for a position outlast elections: who did not lead has nothing to give up.
+            // Who did not lead has nothing to give up; reads that wait for a position end with the turn, as without a leader.
             Stance::Follower | Stance::Candidate { keeps_clients: false } if !before.keeps_clients() => {}
             Stance::Follower | Stance::Candidate { keeps_clients: false } => {
                 self.drop_clients(Code::NotLeader, effects);

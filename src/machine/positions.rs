@@ -12,12 +12,13 @@
 //!   promised, does not matter: what it has applied was chosen, and how much it must have applied the leader says.
 //!
 //! Nobody refuses an ask: who does not lead, or ends to lead before it is confirmed, keeps silent. An ask without an
-//! answer is sent again, with a growing pause, and at once to a leader that is new or comes back; reads end at their
-//! deadlines.
+//! answer is sent again, with a growing pause, and at once to a leader that is new or comes back. Reads end at their
+//! deadlines, or with the turn in which no leader can be reached any more.
 
 use super::io::Effect;
 use super::machine::Machine;
 use super::reads::Read;
+use super::requests::not_done;
 use crate::kv::SessionRef;
 use crate::paxos::message::PositionAsk;
 use crate::paxos::{Health, Message, NodeId, Slot, Stance};
@@ -164,14 +165,17 @@ impl Machine {
     /// The end of a turn at a node that does not lead: one ask for all reads that came, or that wait for too long. A leader
     /// that tells no positions is forwarded them.
     pub(super) fn ask_for_position(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        if !self.reads.are_linearizable() {
+            return;
+        }
+        let Some(leader) = self.leader_to_relay_to() else {
+            return self.refuse_reads(effects);
+        };
         let has_new_reads = self.reads.fresh() > 0;
         let is_overdue = self.reads.are_asked() && self.asking.is_overdue(now);
         if !has_new_reads && !is_overdue {
             return;
         }
-        let Some(leader) = self.leader_to_relay_to() else {
-            return; // asked as soon as there is one
-        };
         if !self.reads_at_position_of(leader) {
             for Read { origin, key, deadline } in self.reads.take_unplaced() {
                 let request = Request {
@@ -198,6 +202,15 @@ impl Machine {
             number,
         };
         self.out.send(leader, Message::ReadPosition { ask });
+    }
+
+    /// No leader can be asked: reads that wait are refused as those that arrive now are. Kept, they would fill the queue of a
+    /// node that is cut off, and its clients would be told that it is busy, and stay.
+    fn refuse_reads(&mut self, effects: &mut Vec<Effect>) {
+        let code = self.why_no_leader();
+        for read in self.reads.take_all() {
+            self.answer(read.origin, not_done(code), effects);
+        }
     }
 
     /// A peer asks for a position: noted as a read is, if this node leads and serves.

@@ -71,6 +71,11 @@ impl Reads {
         self.fresh.len()
     }
 
+    /// Whether any but stale reads wait.
+    pub(super) fn are_linearizable(&self) -> bool {
+        self.len() > self.stale.len()
+    }
+
     /// Whether reads wait for a position that was asked for.
     pub(super) fn are_asked(&self) -> bool {
         !self.asked.is_empty()
