@@ -91,11 +91,12 @@ pub const FREE_SPACE_EVERY: Duration = Duration::from_secs(1);
 
 /// Most bytes that a snapshot gets in one turn: as many as the turn put behind the log, at least one block.
 pub const SNAPSHOT_SLICE_MAX_BYTES: u64 = 1 << 20;
-/// A snapshot is synced whenever so many bytes of it are not; most of them are on the disk by then, as writing out begins at
-/// once.
-pub const SNAPSHOT_SYNC_BYTES: u64 = 2 << 20;
-/// A snapshot that is taken away is cut by so much in one turn.
-pub const SNAPSHOT_CUT_BYTES: u64 = 16 << 20;
+/// A snapshot is synced whenever so many bytes of it are not; nearly all of them are on the disk by then, as writing out begins
+/// with each block.
+pub const SNAPSHOT_SYNC_BYTES: u64 = 32 << 20;
+/// A file that is taken away is cut by so much in one turn: where freed space is trimmed at once, a mebibyte takes one
+/// millisecond.
+pub const FILE_CUT_BYTES: u64 = 2 << 20;
 /// A snapshot for which there was no room is tried again after so long.
 pub const SNAPSHOT_PUT_OFF: Duration = Duration::from_secs(1);
 /// A log that is kept longer for a peer, or while the acceptor is failed, is looked at again after so long.

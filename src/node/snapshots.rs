@@ -16,7 +16,7 @@
 //!
 //! How much of the disk that takes: two snapshots and a third, which is being written or spare; between two of them the log grows by
 //! the larger of `--snapshot-bytes` and a quarter of a snapshot, and while one is written by no more than that again
-//! before the older goes. For a peer that is sent one (S4), it grows by no more than a snapshot and four times
+//! before the older goes. For a peer that is sent one (S4), it grows by no more than a snapshot and three times
 //! `--snapshot-bytes` in all. With data D and snapshot bytes S: below 4·D + 6·S.
 //!
 //! * `transfer`: files on their way to and from peers. `repair`: what is done about damage that is found in a file.
@@ -27,7 +27,7 @@ mod repair;
 mod transfer;
 
 use super::limits::{
-    PEER_LOG_AGAIN, SEND_PATIENCE, SNAPSHOT_CUT_BYTES, SNAPSHOT_PUT_OFF, SNAPSHOT_SLICE_MAX_BYTES, SNAPSHOT_SYNC_BYTES,
+    FILE_CUT_BYTES, PEER_LOG_AGAIN, SEND_PATIENCE, SNAPSHOT_PUT_OFF, SNAPSHOT_SLICE_MAX_BYTES, SNAPSHOT_SYNC_BYTES,
 };
 use super::turn::Fatal;
 use crate::kv::State;
@@ -47,7 +47,7 @@ use transfer::{Fetch, Wanted};
 const KEY_OVERHEAD_BYTES: u64 = 32;
 const SESSION_OVERHEAD_BYTES: u64 = 128;
 /// S4: beside a snapshot's size, the log may be so many times `--snapshot-bytes` long before the next is taken all the same.
-const SENDING_LOG: u64 = 4;
+const SENDING_LOG: u64 = 3;
 
 /// The snapshots of one directory.
 #[derive(Debug)]
@@ -346,7 +346,7 @@ impl<Fs: Files> Snapshots<Fs> {
                 self.owed_bytes = self.owed_bytes.saturating_sub(taking.writer.written() - begin);
                 filled
             }
-            Stage::Cutting => taking.writer.cut(SNAPSHOT_CUT_BYTES).map(|is_cut| {
+            Stage::Cutting => taking.writer.cut(FILE_CUT_BYTES).map(|is_cut| {
                 if is_cut {
                     taking.stage = Stage::Syncing;
                 }
@@ -412,9 +412,15 @@ impl<Fs: Files> Snapshots<Fs> {
     /// What is left of a snapshot that came to nothing goes; if that fails, the next start removes it.
     fn abandon(&mut self, slot: Slot, hands: &mut Hands<'_, Fs>) {
         hands.machine.end_snapshot();
-        let files = hands.storage.files();
-        if let Err(error) = files.remove(&snapshot::temporary_name(slot)) {
-            log::debug!("cannot remove {}: {error}", snapshot::temporary_name(slot));
+        self.leave_unnamed(slot, hands.storage.files());
+    }
+
+    /// What stands under a temporary name goes, in steps.
+    fn leave_unnamed(&mut self, slot: Slot, files: &Fs) {
+        let mut leaving = Leaving::of(slot);
+        match leaving.open(files) {
+            Ok(()) => self.leaving.push_back(leaving),
+            Err(failure) => log::debug!("it stays until the next start: {failure}"),
         }
     }
 
@@ -439,7 +445,7 @@ impl<Fs: Files> Snapshots<Fs> {
             return self.tidy_snapshot(leaving, hands.storage.files()).map_err(failed);
         }
         if hands.storage.wal().has_spares_to_drop() {
-            return hands.storage.drop_spare().map_err(Fatal::Storage);
+            return hands.storage.drop_spare(FILE_CUT_BYTES).map_err(Fatal::Storage);
         }
         if hands.storage.remove_next().map_err(Fatal::Storage)? == Some(true) {
             let segment = hands.storage.wal().first_segment();
@@ -541,9 +547,13 @@ impl<F: File> Leaving<F> {
     }
 
     fn withdraw<Fs: Files<File = F>>(&mut self, files: &Fs) -> Result<(), Failure> {
+        snapshot::withdraw(files, self.slot)?;
+        self.open(files)
+    }
+
+    fn open<Fs: Files<File = F>>(&mut self, files: &Fs) -> Result<(), Failure> {
         let name = snapshot::temporary_name(self.slot);
         let path = files.path(&name);
-        snapshot::withdraw(files, self.slot)?;
         let file = files.open(&name);
         let file = file.map_err(|source| Failure::new("open", path.clone(), source))?;
         let length = file.length().map_err(|source| Failure::new("ask", path, source))?;
@@ -556,9 +566,9 @@ impl<F: File> Leaving<F> {
         let name = snapshot::temporary_name(self.slot);
         let path = files.path(&name);
         if let Some((file, length)) = &mut self.withdrawn
-            && *length > SNAPSHOT_CUT_BYTES
+            && *length > FILE_CUT_BYTES
         {
-            *length -= SNAPSHOT_CUT_BYTES;
+            *length -= FILE_CUT_BYTES;
             let cut = file.truncate(*length);
             cut.map_err(|source| Failure::new("cut", path, source))?;
             return Ok(false);

@@ -170,8 +170,8 @@ impl<Fs: Files> Storage<Fs> {
     ///
     /// # Errors
     /// See [`Wal::drop_spare`].
-    pub fn drop_spare(&mut self) -> Result<(), StorageError> {
-        self.wal.drop_spare()
+    pub fn drop_spare(&mut self, bytes_max: u64) -> Result<(), StorageError> {
+        self.wal.drop_spare(bytes_max)
     }
 
     /// See [`Wal::leave_segments`].

@@ -135,6 +135,8 @@ impl<Fs: Files> Snapshots<Fs> {
         self.drop_install(hands);
         let spare_bytes = self.spare.as_ref().map_or(0, Leaving::bytes);
         self.leaving.extend(self.spare.take());
+        // One of the very slot that came to nothing must not be cut any more: its file is used again.
+        self.leaving.retain(|leaving| leaving.slot != slot);
         let files = hands.storage.files();
         let name = temporary_name(slot);
         let free = files.free_bytes();
@@ -191,11 +193,7 @@ impl<Fs: Files> Snapshots<Fs> {
     /// What was fetched is of no use; if its file cannot be removed, the next start does so.
     pub(in crate::node) fn drop_install(&mut self, hands: &Hands<'_, Fs>) {
         let Some(fetch) = self.fetch.take() else { return };
-        let (files, name) = (hands.storage.files(), temporary_name(fetch.slot));
-        drop(fetch);
-        if let Err(error) = files.remove(&name) {
-            log::debug!("cannot remove {}: {error}", files.path(&name));
-        }
+        self.leave_unnamed(fetch.slot, hands.storage.files());
     }
 
     /// A full disk is no reason to end (S3): the older snapshot goes, and the machine tries again later.

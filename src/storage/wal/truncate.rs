@@ -5,12 +5,12 @@
 //! so that whatever a crash leaves has no gap. At the start the log shows for itself that it may begin where it does: if
 //! its first segment is not number 1, a CHECKPOINT in it must allow so, and a snapshot must reach up to it.
 //!
-//! What is taken away is kept as a spare segment up to a bound that the caller sets, and removed beyond it.
+//! What is taken away is kept as a spare segment up to a bound that the caller sets, and removed in steps beyond it.
 //!
 //! Not here: which snapshots there are (shelf.rs), when to truncate (`node::snapshots`).
 
 use super::super::error::{Failure, OpenError, StorageError};
-use super::super::files::Files;
+use super::super::files::{File, Files};
 use super::super::segment::{segment_name, temporary_name};
 use super::super::unit::Position;
 use super::Wal;
@@ -22,6 +22,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub(super) struct Spares {
     segments: Vec<u32>,
+    /// Those that go, and how long they still are.
+    leaving: Vec<(u32, u64)>,
     /// Most bytes of them that are kept.
     bytes_max: u64,
     /// Segments up to this one were found damaged: their place on the disk is not used again.
@@ -185,8 +187,12 @@ impl<Fs: Files> Wal<Fs> {
         self.spares.bytes_max = bytes_max;
     }
 
-    /// Whether more spare segments are there than are kept.
+    /// Whether segments are to go for good: more are spare than are kept, or some cannot be used again.
     pub fn has_spares_to_drop(&self) -> bool {
+        !self.spares.leaving.is_empty() || self.has_too_many_spares()
+    }
+
+    fn has_too_many_spares(&self) -> bool {
         self.spares.count() * u64::from(self.segment_bytes) > self.spares.bytes_max
     }
 
@@ -198,13 +204,26 @@ impl<Fs: Files> Wal<Fs> {
             && spare_bytes <= self.spares.bytes_max
     }
 
-    /// Removes a spare segment.
+    /// Cuts a segment that is to go by `bytes_max`, or removes what is left of it: to free much at once takes long.
     ///
     /// # Errors
     /// [`StorageError::Failed`]: final.
-    pub fn drop_spare(&mut self) -> Result<(), StorageError> {
-        let Some(spare) = self.spares.take() else { return Ok(()) };
-        let name = temporary_name(spare);
+    pub fn drop_spare(&mut self, bytes_max: u64) -> Result<(), StorageError> {
+        if self.spares.leaving.is_empty()
+            && let Some(spare) = self.spares.take()
+        {
+            self.spares.leaving.push((spare, self.segment_bytes.into()));
+        }
+        let Some((segment, length)) = self.spares.leaving.last_mut() else {
+            return Ok(());
+        };
+        let name = temporary_name(*segment);
+        if *length > bytes_max {
+            *length -= bytes_max;
+            let cut = self.files.open(&name).and_then(|mut file| file.truncate(*length));
+            return Ok(cut.map_err(|source| Failure::new("cut", self.files.path(&name), source))?);
+        }
+        self.spares.leaving.pop();
         let removed = self.files.remove(&name);
         Ok(removed.map_err(|source| Failure::new("remove", self.files.path(&name), source))?)
     }
@@ -222,19 +241,17 @@ impl<Fs: Files> Wal<Fs> {
         let name = segment_name(first);
         let is_spare = self.is_of_use(first);
         self.reader.close();
-        let (what, taken) = if is_spare {
-            ("rename", self.files.rename(&name, &temporary_name(first)))
-        } else {
-            ("remove", self.files.remove(&name))
-        };
-        taken.map_err(|source| Failure::new(what, self.files.path(&name), source))?;
+        let taken = self.files.rename(&name, &temporary_name(first));
+        taken.map_err(|source| Failure::new("rename", self.files.path(&name), source))?;
         // Only a name that is gone for good may be written over: a crash must not bring it back with other content.
         let synced = self.files.sync_directory();
         synced.map_err(|source| Failure::new("sync", self.files.directory(), source))?;
+        let size = self.segments.remove(&first).unwrap_or_default();
         if is_spare {
             self.spares.segments.push(first);
+        } else {
+            self.spares.leaving.push((first, size.into()));
         }
-        self.segments.remove(&first);
         let highest = self.truncation.highest.remove(&first).unwrap_or_default();
         self.index.forget(first, highest);
         Ok(Some(first + 1 == self.truncation.keep))

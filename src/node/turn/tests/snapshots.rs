@@ -281,6 +281,7 @@ fn without_room_for_it_a_snapshot_is_put_off_and_nothing_else_happens() {
         "{:#?}",
         diary.lines
     );
+    turn.run(&mut diary).unwrap();
     assert!(snapshots(&disk).is_empty() && disk.list().unwrap().iter().all(|name| !name.ends_with(".tmp")));
     diary.to_come.push_back(vec![Input::TakeSnapshot]);
     let until = diary.now + Duration::from_secs(2);
