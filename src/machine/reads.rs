@@ -170,9 +170,8 @@ impl Reads {
 }
 
 fn take_expired_of<For>(all: &mut VecDeque<Waiting<For>>, now: Time, expired: &mut Vec<Read>) {
-    let (gone, kept) = all.drain(..).partition(|waiting| now >= waiting.read.deadline);
+    let (gone, kept): (VecDeque<Waiting<For>>, _) = all.drain(..).partition(|waiting| now >= waiting.read.deadline);
     *all = kept;
-    let gone: VecDeque<Waiting<For>> = gone;
     expired.extend(gone.into_iter().map(|waiting| waiting.read));
 }
 

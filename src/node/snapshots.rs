@@ -11,12 +11,11 @@
 //!   is put off.
 //! * S4. A snapshot that a peer is being sent, and the log behind it, stay as long as the disk's bound allows: else a node
 //!   that loads more slowly than the log grows would never catch up.
-//!
 //! * S5. What is written over is no file of use: a snapshot that leaves loses its name for good before it is spare.
 //!
-//! How much of the disk that takes: two snapshots and a third, which is being written or spare; between two of them the log grows by
-//! the larger of `--snapshot-bytes` and a quarter of a snapshot, and while one is written by no more than that again
-//! before the older goes. For a peer that is sent one (S4), it grows by no more than a snapshot and three times
+//! How much of the disk that takes: two snapshots and a third, which is being written or spare; between two of them the log
+//! grows by the larger of `--snapshot-bytes` and a quarter of a snapshot, and while one is written by no more than that
+//! again before the older goes. For a peer that is sent one (S4), it grows by no more than a snapshot and three times
 //! `--snapshot-bytes` in all. With data D and snapshot bytes S: below 4·D + 6·S.
 //!
 //! * `transfer`: files on their way to and from peers. `repair`: what is done about damage that is found in a file.

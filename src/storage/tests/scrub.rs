@@ -5,7 +5,7 @@ use super::super::segment::{UNITS_BEGIN, segment_name};
 use super::super::sim::{Fault, Op, SimDisk};
 use super::super::testing::{SEGMENT_BYTES, accepted, ballot, disk_with, open};
 use super::super::unit::UNIT_HEADER_BYTES;
-use super::super::{DamageKind, Storage};
+use super::super::{DamageKind, Files, Storage};
 use super::damage::{log, units};
 use crate::paxos::Slot;
 use crate::wire::Record;
@@ -119,12 +119,7 @@ fn what_the_disk_does_not_give_is_damage_and_no_reason_to_end() {
     );
 }
 
-#[test]
-fn segments_that_come_and_go_under_a_pass_are_no_damage() {
-    let disk = disk_with(&log());
-    let (mut storage, ..) = open(&disk).unwrap();
-    let mut scrub = Scrub::begin();
-    storage.scrub(&mut scrub, &[], 4096).unwrap();
+fn lose_two_segments(storage: &mut Storage<SimDisk>) {
     let checkpoint = Record::Checkpoint {
         segment: 3,
         slot: Slot(5),
@@ -135,6 +130,30 @@ fn segments_that_come_and_go_under_a_pass_are_no_damage() {
     storage.append(&[checkpoint]).unwrap();
     storage.sync().unwrap();
     while storage.remove_next().unwrap() == Some(false) {}
+}
+
+#[test]
+fn a_segment_that_was_found_damaged_is_not_written_over_and_others_are() {
+    let disk = disk_with(&log());
+    let (mut storage, ..) = open(&disk).unwrap();
+    storage.keep_spares(u64::MAX);
+    storage.leave_segments(1);
+    lose_two_segments(&mut storage);
+    assert!(storage.wal().has_spares_to_drop(), "the damaged one goes");
+    storage.drop_spare(u64::MAX).unwrap();
+    assert!(!storage.wal().has_spares_to_drop(), "the other stays, and is spare");
+    let mut left = disk.list().unwrap();
+    left.retain(|name| name.ends_with(".tmp"));
+    assert_eq!(left, ["wal-0000000002.log.tmp"]);
+}
+
+#[test]
+fn segments_that_come_and_go_under_a_pass_are_no_damage() {
+    let disk = disk_with(&log());
+    let (mut storage, ..) = open(&disk).unwrap();
+    let mut scrub = Scrub::begin();
+    storage.scrub(&mut scrub, &[], 4096).unwrap();
+    lose_two_segments(&mut storage);
     for slot in 9..20 {
         storage.append(&[accepted(slot, 1500)]).unwrap();
         storage.sync().unwrap();

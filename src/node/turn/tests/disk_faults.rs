@@ -113,7 +113,7 @@ fn assert_kept(disk: &SimDisk, life: &Life, case: &str) {
 #[test]
 fn whatever_file_operation_fails_in_whatever_way_nothing_acknowledged_is_lost_and_the_file_is_named() {
     for (op, fault) in FAULTS {
-        let mut nth = 0;
+        let (mut nth, mut ended) = (0, 0);
         loop {
             nth += 1;
             let case = format!("{op:?} number {nth} fails by {fault:?}");
@@ -124,7 +124,10 @@ fn whatever_file_operation_fails_in_whatever_way_nothing_acknowledged_is_lost_an
                 break; // there are no more operations of this kind in a life
             }
             match &life.last_words {
-                Some(words) => assert!(words.contains("sim"), "{case}: which file? {words}"),
+                Some(words) => {
+                    assert!(words.contains("sim"), "{case}: which file? {words}");
+                    ended += 1;
+                }
                 // What is left of a segment for which there was no room stays until the next start.
                 None => assert!(
                     fault == Fault::NoSpace || op == DiskOp::Remove,
@@ -137,6 +140,10 @@ fn whatever_file_operation_fails_in_whatever_way_nothing_acknowledged_is_lost_an
             }
             assert_kept(&disk, &life, &case);
         }
+        assert!(
+            ended > 0 || fault == Fault::NoSpace,
+            "no {op:?} that fails ends the node"
+        );
         let least = match op {
             DiskOp::Write | DiskOp::Sync => WRITES,
             DiskOp::Create | DiskOp::Rename | DiskOp::SyncDirectory => 3,

@@ -297,6 +297,23 @@ fn without_room_for_it_a_snapshot_is_put_off_and_nothing_else_happens() {
 }
 
 #[test]
+fn a_snapshot_for_which_there_is_no_room_is_not_begun_to_be_fetched() {
+    let disk = SimDisk::new(7);
+    let (mut turn, mut diary) = begin(&disk).unwrap();
+    Writer::default().work(&mut turn, &mut diary, 3).unwrap();
+    let (slot, bytes) = (Slot(1_000), 20_000);
+    let is_begun = || disk.list().unwrap().contains(&format!("{}.tmp", snapshot_name(slot)));
+    disk.set_capacity(disk.used_bytes() + bytes);
+    turn.install(diary.now, Effect::BeginInstall { slot, bytes }).unwrap();
+    assert!(!is_begun(), "it would use the reserve");
+    let is_told = |input: &Input| matches!(input, Input::InstallFailed { damaged: None, .. });
+    assert!(turn.inputs.iter().any(is_told), "{:?}", turn.inputs);
+    disk.set_capacity(u64::MAX);
+    turn.install(diary.now, Effect::BeginInstall { slot, bytes }).unwrap();
+    assert!(is_begun());
+}
+
+#[test]
 fn any_other_failure_to_write_or_sync_or_name_a_snapshot_ends_the_process_and_names_the_file() {
     // The first write and the first sync are the log's.
     let first_of_snapshot = [
