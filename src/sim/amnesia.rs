@@ -5,7 +5,7 @@
 
 use super::faults::Fault;
 use super::network::End;
-use super::node::{Death, Rot};
+use super::node::{Death, Rot, SimNode};
 use super::queue::Event;
 use super::world::World;
 use crate::paxos::Start;
@@ -28,10 +28,25 @@ const BACK_US: u64 = 20_000;
 /// The longest time that the two do not hear each other then, and the others not the leader, microseconds.
 const APART_US: u64 = 1_500_000;
 
-/// A copy of a data directory, and the start in which it was taken.
+/// A copy of a data directory, with what has rotted in it, and the start in which it was taken.
 pub struct OldCopy {
     disk: SimDisk,
+    rot: Option<Rot>,
     start: Start,
+}
+
+impl OldCopy {
+    fn of(node: &SimNode) -> OldCopy {
+        OldCopy {
+            disk: node.disk.fork(),
+            rot: node.rot.clone(),
+            start: node.start,
+        }
+    }
+
+    fn take_the_place_of(self, node: &mut SimNode) {
+        (node.disk, node.rot) = (self.disk, self.rot);
+    }
 }
 
 impl fmt::Debug for OldCopy {
@@ -44,7 +59,7 @@ impl World {
     /// Whether one more node may lose its memory.
     fn may_lose(&self, node: usize) -> bool {
         let checks = self.shared.checks.borrow();
-        let is_well = |node: &super::node::SimNode| node.rot.is_none() && !checks.has_forgotten(node.id);
+        let is_well = |node: &SimNode| node.rot.is_none() && !checks.has_forgotten(node.id);
         let well = self.nodes.iter().filter(|node| is_well(node)).count();
         let is_founded = self
             .nodes
@@ -149,8 +164,7 @@ impl World {
     pub(super) fn restore_copy(&mut self, node: usize) {
         let there = &self.nodes[node];
         let Some(copy) = &there.copy else {
-            let (disk, start) = (there.disk.fork(), there.start);
-            self.nodes[node].copy = Some(OldCopy { disk, start });
+            self.nodes[node].copy = Some(OldCopy::of(there));
             return;
         };
         let is_outlived = self.shared.checks.borrow().is_outlived(there.id, copy.start);
@@ -164,8 +178,41 @@ impl World {
         });
         let there = &mut self.nodes[node];
         if let Some(copy) = there.copy.take() {
-            there.disk = copy.disk;
+            copy.take_the_place_of(there);
         }
         self.shared.checks.borrow_mut().forgets(there.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::clock::Clock;
+    use super::*;
+    use crate::machine::Settings;
+    use crate::paxos::NodeId;
+    use crate::storage::scrub::Pace;
+
+    #[test]
+    fn an_old_copy_brings_back_what_had_rotted_in_it_and_takes_along_what_rotted_since() {
+        let clock = Clock::new(Time::ZERO, Time::ZERO, 0);
+        let disk = SimDisk::new(1);
+        disk.create("well").expect("the disk has no faults");
+        let settings = Settings::new(NodeId(1), vec![NodeId(1)]);
+        let mut node = SimNode::new(settings, (1 << 14, 1 << 11, Pace::default()), (clock, clock), disk);
+        let rot = |name: &str| Rot {
+            name: name.into(),
+            offset: 0,
+            byte: 1,
+            passes: 0,
+        };
+        let name_of = |node: &SimNode| node.rot.as_ref().map(|rot| rot.name.clone());
+        node.rot = Some(rot("then"));
+        let rotten = OldCopy::of(&node);
+        node.rot = None;
+        let well = OldCopy::of(&node);
+        rotten.take_the_place_of(&mut node);
+        assert_eq!(name_of(&node).as_deref(), Some("then"));
+        well.take_the_place_of(&mut node);
+        assert_eq!(name_of(&node), None);
     }
 }

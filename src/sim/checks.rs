@@ -28,6 +28,8 @@
 mod answers;
 mod looks;
 mod says;
+#[cfg(test)]
+mod tests;
 
 pub use answers::Asked;
 
@@ -37,7 +39,7 @@ use super::report::Violation;
 use super::words;
 use crate::kv::state::State;
 use crate::kv::{Command, Done};
-use crate::paxos::{Ballot, Entry, EntryKind, LogTime, NodeId, Slot, Start};
+use crate::paxos::{Ballot, Entry, EntryKind, Incarnation, LogTime, NodeId, Slot, Start};
 use crate::wire::{Record, body};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -70,8 +72,11 @@ pub struct Checks {
     acknowledged: Acknowledged,
     /// Whether somebody's directory was lost, or rots: then a node may be called forgetful.
     pub has_lost_memory: bool,
-    /// Who lost its memory and has not recovered.
-    forgetful: BTreeSet<NodeId>,
+    /// Every life that a node's disk was ever seen to hold.
+    lives: BTreeMap<NodeId, BTreeSet<Incarnation>>,
+    /// Who lost its memory and has not recovered, and the lives that it had until then: that one of these has recovered may
+    /// stand on its disk still, or anew, and says nothing of what was lost since.
+    forgetful: BTreeMap<NodeId, BTreeSet<Incarnation>>,
     overlooked: BTreeSet<String>,
     found: Option<Violation>,
     /// What a transcript should know, if there is one: whose it is, and what.
@@ -90,8 +95,8 @@ struct Books {
     founded: bool,
     /// Behind which slot the snapshot ends that it started from: what is chosen up to there its log need not hold.
     base: Slot,
-    /// Generation of the present life.
-    generation: u32,
+    /// The present life; of generation 0, if its directory was born with it.
+    life: Incarnation,
     /// The present life has not recovered.
     recovers: bool,
     /// The newest generation of each peer that it has on disk.
@@ -196,7 +201,8 @@ impl Checks {
             elections: Elections::new(nodes),
             acknowledged: Acknowledged::default(),
             has_lost_memory: false,
-            forgetful: BTreeSet::new(),
+            lives: BTreeMap::new(),
+            forgetful: BTreeMap::new(),
             overlooked: BTreeSet::new(),
             found: None,
             news: None,
@@ -262,7 +268,7 @@ impl Checks {
 
     /// Whether a node lost its memory and has not recovered.
     pub fn has_forgotten(&self, node: NodeId) -> bool {
-        self.forgetful.contains(&node)
+        self.forgetful.contains_key(&node)
     }
 
     /// Whether all others have a later start of `node` than this one on disk: an old copy of its directory, last started
@@ -314,11 +320,20 @@ impl Checks {
                 self.complain("ballots", format!("{node} uses ballot {ballot} a second time"))?;
             }
             if record == Record::Recovered {
-                self.forgetful.remove(&node);
+                self.recovered(node);
             }
             self.keeps(node, &record)?;
         }
         Ok(())
+    }
+
+    /// The present life of a node has recovered. An old copy, too, knows of a life that did, and carries the record along as
+    /// its log loses its beginning, perhaps before anybody tells it what it forgot.
+    fn recovered(&mut self, node: NodeId) {
+        let life = self.books(node).life;
+        if self.forgetful.get(&node).is_some_and(|lives| !lives.contains(&life)) {
+            self.forgetful.remove(&node);
+        }
     }
 
     /// A record is on a node's disk for good.
@@ -342,7 +357,10 @@ impl Checks {
                 books.held.insert(*slot, (*ballot, entry.crc)); // shown like a vote, and none
             }
             Record::Founded => books.founded = true,
-            Record::Life(incarnation) => (books.generation, books.recovers) = (incarnation.generation, true),
+            Record::Life(incarnation) => {
+                (books.life, books.recovers) = (*incarnation, true);
+                self.lives.entry(node).or_default().insert(*incarnation);
+            }
             Record::Recovered => books.recovers = false,
             Record::Peer {
                 node: peer,
@@ -367,7 +385,7 @@ impl Checks {
     fn votes(&mut self, node: NodeId, slot: Slot, ballot: Ballot, entry: &Entry) -> Judged {
         let quorum = self.quorum();
         let voter = self.books(node);
-        let (generation, knows) = (voter.generation.max(1), Rc::clone(&voter.knows));
+        let (generation, knows) = (voter.life.generation.max(1), Rc::clone(&voter.knows));
         let books = self.slot_mut(slot);
         let place = books.votes.iter().position(|votes| votes.ballot == ballot);
         let place = place.unwrap_or_else(|| {
@@ -495,7 +513,7 @@ impl Checks {
         Ok(())
     }
 
-    /// A node's directory is gone: nothing is expected of it any more.
+    /// A node's directory is gone, or another than it was: nothing is expected of it any more.
     pub fn forgets(&mut self, node: NodeId) {
         let written = self.books(node).written;
         *self.books(node) = Books {
@@ -503,7 +521,8 @@ impl Checks {
             ..Books::default()
         };
         self.has_lost_memory = true;
-        self.forgetful.insert(node);
+        let lives = self.lives.get(&node).cloned().unwrap_or_default();
+        self.forgetful.insert(node, lives);
         // What it used without a quorum it may use again: nothing was proposed at such a ballot.
         let proposed: BTreeSet<Ballot> = self.proposed.keys().map(|(_, ballot)| *ballot).collect();
         self.used

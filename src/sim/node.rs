@@ -68,7 +68,7 @@ pub struct SimNode {
 }
 
 /// A flipped bit.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rot {
     /// In which file.
     pub name: String,
@@ -365,14 +365,19 @@ impl SimNode {
     fn judge_new_log(&mut self, records: &[Record], shared: &Shared) -> Result<(), Violation> {
         let is_mark = |record: &Record| matches!(record, Record::Peer { node, .. } if *node == self.id);
         let has_new_life = records.iter().any(|record| matches!(record, Record::Life(_)));
-        if !records.first().is_some_and(is_mark) || has_new_life || shared.checks.borrow().has_forgotten(self.id) {
+        if !records.first().is_some_and(is_mark) || has_new_life {
             return Ok(());
         }
-        if self.rot.is_none() {
+        let rot = self.rot.take();
+        let is_explained = rot.is_some();
+        self.rot = rot.filter(|rot| !rot.name.ends_with(".log"));
+        if shared.checks.borrow().has_forgotten(self.id) {
+            return Ok(()); // perhaps as it began the new log in an earlier start
+        }
+        if !is_explained {
             let words = format!("{} sets a log aside on a disk that is well", self.id);
             return Err(Violation { rule: "start", words });
         }
-        self.rot = self.rot.take().filter(|rot| !rot.name.ends_with(".log"));
         shared.counts.borrow_mut().mark("log set aside");
         shared.checks.borrow_mut().forgets(self.id);
         Ok(())
