@@ -10,6 +10,7 @@ use crate::storage::sim::{Fault, Op as DiskOp, SimDisk};
 use crate::time::Boottime;
 use crate::wire::message::ErrorCode;
 use crate::wire::{Outcome, Reply, Request, RequestOp, Served, Transfer};
+use bytes::Bytes;
 use std::collections::VecDeque;
 
 mod disk_faults;
@@ -131,16 +132,30 @@ fn open(request: u64) -> Input {
         id: u128::from(request),
         opened: Slot::ZERO,
     };
+    from_client(request, session, 0, RequestOp::Write(Op::Open))
+}
+
+/// What a client asks: `number` in its session, and nothing before it still open.
+fn from_client(request: u64, session: SessionRef, number: u64, op: RequestOp) -> Input {
     Input::Client {
         id: RequestId { connection: 1, request },
         request: Request {
             deadline_ms: 1000,
             session,
-            number: 0,
-            low: 0,
-            op: RequestOp::Write(Op::Open),
+            number,
+            low: number,
+            op,
         },
     }
+}
+
+fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> RequestOp {
+    RequestOp::Write(Op::Put {
+        key: key.into(),
+        value: value.into(),
+        if_absent: false,
+        want_previous: false,
+    })
 }
 
 #[test]
@@ -208,34 +223,15 @@ fn the_acceptor_fails_between_turns_and_comes_back_from_the_disk() {
     assert!(status.acceptor_up && status.promised >= promised, "{status:?}");
 }
 
-/// A write of so many bytes in the session that `open(1)` opened in slot 1.
-fn put(request: u64, bytes: usize) -> Input {
-    let op = Op::Put {
-        key: "key".into(),
-        value: vec![b'v'; bytes].into(),
-        if_absent: false,
-        want_previous: false,
-    };
-    let session = SessionRef { id: 1, opened: Slot(1) };
-    Input::Client {
-        id: RequestId { connection: 1, request },
-        request: Request {
-            deadline_ms: 1000,
-            session,
-            number: request,
-            low: request,
-            op: RequestOp::Write(op),
-        },
-    }
-}
-
 /// An acceptor that took a later slice of its log for the first one would have forgotten what it promised before.
 #[test]
 fn an_acceptor_that_fails_while_it_rereads_begins_anew() {
     let disk = SimDisk::new(6);
     let (mut turn, mut diary) = one_leader(&disk);
     diary.to_come.push_back(vec![open(1)]);
-    diary.to_come.extend((1..=3).map(|request| vec![put(request, 1 << 20)]));
+    let session = SessionRef { id: 1, opened: Slot(1) };
+    let write = |number| from_client(number, session, number, put("key", vec![b'v'; 1 << 20]));
+    diary.to_come.extend((1..=3).map(|number| vec![write(number)]));
     for _ in 0..4 {
         turn.run(&mut diary).unwrap();
     }
@@ -288,19 +284,8 @@ fn try_ask(turn: &mut Turn<SimDisk>, diary: &mut Diary, number: u64, op: Request
         id: 1,
         opened: diary.opened,
     };
-    let id = RequestId {
-        connection: 1,
-        request: number,
-    };
-    let request = Request {
-        deadline_ms: 1000,
-        session,
-        number,
-        low: number,
-        op,
-    };
     diary.lines.clear();
-    diary.to_come.push_back(vec![Input::Client { id, request }]);
+    diary.to_come.push_back(vec![from_client(number, session, number, op)]);
     for _ in 0..100 {
         turn.run(diary)?;
         if let Some(line) = diary.lines.iter().find(|line| line.starts_with("reply")) {
@@ -318,14 +303,7 @@ fn on_a_full_disk_writes_are_refused_before_they_are_proposed_and_all_else_goes_
     diary.to_come.push_back(vec![open(1)]);
     turn.run(&mut diary).unwrap();
     disk.set_capacity(disk.used_bytes());
-    let put = |number: u64| {
-        RequestOp::Write(Op::Put {
-            key: number.to_string().into(),
-            value: vec![7; 200_000].into(),
-            if_absent: false,
-            want_previous: false,
-        })
-    };
+    let put = |number: u64| put(number.to_string(), vec![7; 200_000]);
     let del = |number: u64| {
         RequestOp::Write(Op::Del {
             key: number.to_string().into(),

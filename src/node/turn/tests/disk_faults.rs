@@ -35,7 +35,7 @@ struct Life {
     last_words: Option<String>,
 }
 
-fn key(number: u64) -> bytes::Bytes {
+fn key(number: u64) -> Bytes {
     number.to_string().into()
 }
 
@@ -75,13 +75,8 @@ fn work(disk: &SimDisk, acknowledged: &mut Vec<u64>) -> Result<(), String> {
     diary.to_come.push_back(vec![open(1)]);
     turn.run(&mut diary).map_err(words)?;
     for number in 1..=WRITES {
-        let op = Op::Put {
-            key: key(number),
-            value: vec![number as u8; VALUE_BYTES].into(),
-            if_absent: false,
-            want_previous: false,
-        };
-        if try_ask(&mut turn, &mut diary, number, RequestOp::Write(op)).map_err(words)? == "done" {
+        let op = put(key(number), vec![number as u8; VALUE_BYTES]);
+        if try_ask(&mut turn, &mut diary, number, op).map_err(words)? == "done" {
             acknowledged.push(number);
         }
         match number {

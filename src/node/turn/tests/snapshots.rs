@@ -5,7 +5,6 @@ use crate::node::open::{self, Unusable};
 use crate::storage::OpenError;
 use crate::storage::snapshot::{snapshot_name, snapshot_of};
 use crate::wire::transfer::OFFSET_OF_NO_BYTE;
-use bytes::Bytes;
 use std::collections::BTreeMap;
 
 /// Segments of few entries, and a snapshot every few of them.
@@ -76,7 +75,8 @@ impl Writer {
             let (key, number) = (format!("key-{}", self.number % KEYS), self.number + 1);
             self.open = Some((key.clone(), number));
             self.number = number;
-            self.ask(turn, diary, put(view.session, number, &key))?;
+            let op = put(key.clone(), value(number));
+            self.ask(turn, diary, from_client(number, view.session, number, op))?;
             self.done.insert(key, number);
             self.open = None;
         }
@@ -122,27 +122,6 @@ fn value(number: u64) -> Bytes {
     let mut value = format!("{number}:").into_bytes();
     value.resize(1500, b'.');
     value.into()
-}
-
-fn put(session: SessionRef, number: u64, key: &str) -> Input {
-    let op = Op::Put {
-        key: Bytes::copy_from_slice(key.as_bytes()),
-        value: value(number),
-        if_absent: false,
-        want_previous: false,
-    };
-    let id = RequestId {
-        connection: 2,
-        request: number,
-    };
-    let request = Request {
-        deadline_ms: 1000,
-        session,
-        number,
-        low: number,
-        op: RequestOp::Write(op),
-    };
-    Input::Client { id, request }
 }
 
 fn snapshots(disk: &SimDisk) -> Vec<Slot> {
