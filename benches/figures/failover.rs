@@ -7,13 +7,12 @@
 //! in which no write was acknowledged at all.
 
 use crate::figure::{Spread, head, row, shown};
-use crate::machine::write_json;
+use crate::machine::JsonFile;
 use crate::now;
-use crate::subject::Subject;
+use crate::subject::{NodeFlags, Subject};
 use crate::support::TestCluster;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -32,12 +31,10 @@ pub(crate) struct Args {
     /// How often the leader is asked to end, and how often a follower is killed
     #[arg(long, env = "OTHERS", default_value_t = 5)]
     others: usize,
-    /// Further flags of every node
-    #[arg(long, env = "FLAGS", default_value = "", allow_hyphen_values = true)]
-    flags: String,
-    /// Writes all figures there, for programs
-    #[arg(long, env = "JSON")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    flags: NodeFlags,
+    #[command(flatten)]
+    json: JsonFile,
 }
 
 /// Putting clients, one write in flight each.
@@ -351,7 +348,7 @@ const COLUMNS: [&str; 6] = ["what, ms", "times", "p50", "p90", "p99", "most"];
 
 /// Measures and prints.
 pub(crate) fn run(args: &Args) {
-    let flags: Vec<String> = args.flags.split_whitespace().map(str::to_owned).collect();
+    let flags = args.flags.list();
     println!("{CLIENTS} putting clients, three nodes\n\n{}", head(&COLUMNS));
     let killed = many(args.kills, &flags, Stage::kill_leader);
     print("leader killed: to the next write", &killed.outages);
@@ -376,7 +373,7 @@ pub(crate) fn run(args: &Args) {
         ("follower", &follower),
     ];
     let json = events.map(|(name, seen)| (name.to_owned(), seen.json()));
-    write_json(args.json.as_deref(), &Value::Object(json.into_iter().collect()));
+    args.json.write(&Value::Object(json.into_iter().collect()));
 }
 
 impl Seen {

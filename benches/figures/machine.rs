@@ -4,7 +4,7 @@ use crate::figure::{Figure, head, row, shown};
 use crate::reference::{Kind, References, Shape};
 use crate::subject::Spans;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 /// How long sync and echo are measured for the head of a table.
@@ -74,9 +74,18 @@ fn load_average() -> f64 {
     first.and_then(|word| word.parse().ok()).unwrap_or(f64::NAN)
 }
 
-/// Writes what was measured for programs, where that is asked for.
-pub(crate) fn write_json(path: Option<&Path>, value: &Value) {
-    if let Some(path) = path {
+/// Where what was measured is written for programs.
+#[derive(clap::Args)]
+pub(crate) struct JsonFile {
+    /// Writes all figures there, for programs
+    #[arg(long, env = "JSON")]
+    json: Option<PathBuf>,
+}
+
+impl JsonFile {
+    /// Writes it, if that is asked for.
+    pub(crate) fn write(&self, value: &Value) {
+        let Some(path) = &self.json else { return };
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory).expect("the directory can be made");
         }

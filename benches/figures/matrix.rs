@@ -1,11 +1,10 @@
 //! The matrix: mixes, clients, pipelines and value sizes, each with the bare replication loop right before and behind.
 
 use crate::figure::{Figure, head, row, shown};
-use crate::machine::{self, Machine, write_json};
+use crate::machine::{self, JsonFile, Machine};
 use crate::reference::{Kind, References, Shape};
-use crate::subject::{Load, Spans, Subject};
+use crate::subject::{Load, NodeFlags, Spans, Subject};
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::time::Duration;
 use synod::workload::presets::{PRESETS, Preset};
 
@@ -29,12 +28,10 @@ pub(crate) struct Args {
     /// How many nodes
     #[arg(long, env = "NODES", default_value_t = 3)]
     nodes: u16,
-    /// Further flags of every node
-    #[arg(long, env = "FLAGS", default_value = "", allow_hyphen_values = true)]
-    flags: String,
-    /// Writes all figures there, for programs
-    #[arg(long, env = "JSON")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    flags: NodeFlags,
+    #[command(flatten)]
+    json: JsonFile,
 }
 
 const COLUMNS: [&str; 13] = [
@@ -75,7 +72,7 @@ impl Beside {
 
 /// Measures and prints.
 pub(crate) fn run(args: &Args) {
-    let flags: Vec<String> = args.flags.split_whitespace().map(str::to_owned).collect();
+    let flags = args.flags.list();
     let mixes: Vec<&'static str> = args.mixes.iter().map(|name| named(name)).collect();
     let mut references = References::new();
     let machine = Machine::look(&mut references);
@@ -102,10 +99,7 @@ pub(crate) fn run(args: &Args) {
             }
         }
     }
-    write_json(
-        args.json.as_deref(),
-        &json!({ "machine": machine.json(), "rows": rows }),
-    );
+    args.json.write(&json!({ "machine": machine.json(), "rows": rows }));
 }
 
 /// The preset of a name.

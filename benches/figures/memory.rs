@@ -1,7 +1,7 @@
 //! How much a node's resident memory grows by keys.
 
 use crate::figure::{head, row, shown};
-use crate::subject::Subject;
+use crate::subject::{NodeFlags, Subject};
 use std::time::Duration;
 use synod::workload::generator::KEY_BYTES;
 
@@ -17,9 +17,8 @@ pub(crate) struct Args {
     /// Rest before each look, seconds: what a node does behind a load ends meanwhile
     #[arg(long, env = "REST", default_value_t = 5)]
     rest: u64,
-    /// Further flags of every node
-    #[arg(long, env = "FLAGS", default_value = "", allow_hyphen_values = true)]
-    flags: String,
+    #[command(flatten)]
+    flags: NodeFlags,
 }
 
 /// Loads, measures and prints.
@@ -37,7 +36,7 @@ pub(crate) fn run(args: &Args) {
 
 /// Each node's memory with the first keys and with as many more, and the growth in bytes of keys and values.
 fn measure(args: &Args) -> Vec<(u16, u64, u64, f64)> {
-    let flags: Vec<String> = args.flags.split_whitespace().map(str::to_owned).collect();
+    let flags = args.flags.list();
     let mut subject = Subject::start(3, &flags);
     fill(&mut subject, args.keys, args.value_bytes, "a");
     let before = resident(&mut subject, args.rest);

@@ -3,15 +3,14 @@
 //! All nodes run on one core and the generator on another, so that the one cannot starve the others.
 
 use crate::figure::{head, row, shown};
-use crate::machine::{Machine, write_json};
+use crate::machine::{JsonFile, Machine};
 use crate::matrix;
 use crate::memory;
 use crate::reference::{References, Shape};
-use crate::subject::{Spans, Subject};
+use crate::subject::{NodeFlags, Spans, Subject};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// How much, and how long.
@@ -28,12 +27,10 @@ pub(crate) struct Args {
     /// Deadline of an operation, milliseconds
     #[arg(long, env = "DEADLINE_MS", default_value_t = 1000)]
     deadline_ms: u64,
-    /// Further flags of every node
-    #[arg(long, env = "FLAGS", default_value = "", allow_hyphen_values = true)]
-    flags: String,
-    /// Writes all figures there, for programs
-    #[arg(long, env = "JSON")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    flags: NodeFlags,
+    #[command(flatten)]
+    json: JsonFile,
 }
 
 /// Loads of which the best counts: clients, and operations that each has in flight.
@@ -57,7 +54,7 @@ struct State {
 
 /// Measures and prints.
 pub(crate) fn run(args: &Args) {
-    let flags: Vec<String> = args.flags.split_whitespace().map(str::to_owned).collect();
+    let flags = args.flags.list();
     let machine = Machine::look(&mut References::new());
     let mut subject = Subject::start(3, &flags);
     pin(&subject);
@@ -89,7 +86,7 @@ pub(crate) fn run(args: &Args) {
         "before": state(&before),
         "behind": state(&behind),
     });
-    write_json(args.json.as_deref(), &json);
+    args.json.write(&json);
 }
 
 /// Puts the nodes on one core and this program on another.

@@ -2,10 +2,10 @@
 
 use crate::chart::{Chart, Line};
 use crate::figure::Figure;
-use crate::machine::{Machine, write_json};
+use crate::machine::{JsonFile, Machine};
 use crate::matrix;
 use crate::reference::{Kind, References, Shape};
-use crate::subject::{Spans, Subject};
+use crate::subject::{NodeFlags, Spans, Subject};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -31,15 +31,13 @@ pub(crate) struct Args {
     /// Bytes of a value
     #[arg(long, env = "SIZE", default_value_t = 256)]
     value_bytes: usize,
-    /// Further flags of every node
-    #[arg(long, env = "FLAGS", default_value = "", allow_hyphen_values = true)]
-    flags: String,
+    #[command(flatten)]
+    flags: NodeFlags,
     /// Where the picture goes
     #[arg(long, env = "SVG", default_value = "target/figures/throughput-latency.svg")]
     svg: PathBuf,
-    /// Writes all figures there, for programs
-    #[arg(long, env = "JSON")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    json: JsonFile,
 }
 
 /// One curve: clients and what they came to.
@@ -50,7 +48,7 @@ struct Curve {
 
 /// Measures and draws.
 pub(crate) fn run(args: &Args) {
-    let flags: Vec<String> = args.flags.split_whitespace().map(str::to_owned).collect();
+    let flags = args.flags.list();
     let mixes: Vec<&'static str> = args.mixes.iter().map(|name| matrix::named(name)).collect();
     let mut references = References::new();
     let machine = Machine::look(&mut references);
@@ -98,7 +96,7 @@ pub(crate) fn run(args: &Args) {
         json!({ "name": curve.name, "points": points.collect::<Vec<_>>() })
     });
     let json = json!({ "machine": machine.json(), "curves": rows.collect::<Vec<_>>() });
-    write_json(args.json.as_deref(), &json);
+    args.json.write(&json);
 }
 
 /// A curve's p50 as a line, its p99 as a thin one.

@@ -2,12 +2,12 @@
 
 use crate::chart::{Chart, Line};
 use crate::figure::{Figure, head, row, shown};
-use crate::machine::{Machine, write_json};
+use crate::machine::{JsonFile, Machine};
 use crate::matrix;
 use crate::memory;
 use crate::now;
 use crate::reference::{References, Shape};
-use crate::subject::{Spans, Subject};
+use crate::subject::{NodeFlags, Spans, Subject};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -47,15 +47,13 @@ pub(crate) struct Args {
     /// Bytes of a value in the fourth
     #[arg(long, env = "SIZES", default_value = "16 256 4096 65536", value_delimiter = ' ')]
     sizes: Vec<usize>,
-    /// Further flags of every node
-    #[arg(long, env = "FLAGS", default_value = "", allow_hyphen_values = true)]
-    flags: String,
+    #[command(flatten)]
+    flags: NodeFlags,
     /// Where the pictures go
     #[arg(long, env = "PICTURES", default_value = "target/figures")]
     pictures: PathBuf,
-    /// Writes all figures there, for programs
-    #[arg(long, env = "JSON")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    json: JsonFile,
 }
 
 /// Where nothing else is said.
@@ -81,7 +79,7 @@ struct Point {
 
 /// Measures, prints and draws.
 pub(crate) fn run(args: &Args) {
-    let flags: Vec<String> = args.flags.split_whitespace().map(str::to_owned).collect();
+    let flags = args.flags.list();
     let machine = Machine::look(&mut References::new());
     println!("{}", machine.line());
     let mut all = Vec::new();
@@ -106,10 +104,7 @@ pub(crate) fn run(args: &Args) {
         draw(x, &points, &machine).write(&args.pictures.join(format!("scale-{table}.svg")));
         all.push(json!({ "by": x, "rows": points.iter().map(Point::json).collect::<Vec<_>>() }));
     }
-    write_json(
-        args.json.as_deref(),
-        &json!({ "machine": machine.json(), "tables": all }),
-    );
+    args.json.write(&json!({ "machine": machine.json(), "tables": all }));
 }
 
 /// One cluster that is filled from step to step.

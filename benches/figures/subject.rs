@@ -45,6 +45,20 @@ impl Spans {
     }
 }
 
+/// What nodes are started with beside what a benchmark itself asks for.
+#[derive(clap::Args)]
+pub(crate) struct NodeFlags {
+    /// Further flags of every node
+    #[arg(long, env = "FLAGS", default_value = "", allow_hyphen_values = true)]
+    flags: String,
+}
+
+impl NodeFlags {
+    pub(crate) fn list(&self) -> Vec<String> {
+        self.flags.split_whitespace().map(str::to_owned).collect()
+    }
+}
+
 /// A running cluster.
 pub(crate) struct Subject {
     pub(crate) cluster: TestCluster,

@@ -5,12 +5,11 @@
 
 use crate::failover;
 use crate::figure::{Figure, Spread, head, row, shown};
-use crate::machine::{Machine, write_json};
+use crate::machine::{JsonFile, Machine};
 use crate::matrix;
 use crate::reference::{Kind, References, Shape};
-use crate::subject::{Spans, Subject};
+use crate::subject::{NodeFlags, Spans, Subject};
 use serde_json::{Value, json};
-use std::path::PathBuf;
 
 /// How often, and how long.
 #[derive(clap::Args)]
@@ -29,12 +28,10 @@ pub(crate) struct Args {
     /// A p99 of puts of 64 clients that another store had on this machine, microseconds: what ours is compared with
     #[arg(long, env = "PEER_P99_US")]
     peer_p99_us: Option<f64>,
-    /// Further flags of every node
-    #[arg(long, env = "FLAGS", default_value = "", allow_hyphen_values = true)]
-    flags: String,
-    /// Writes all figures there, for programs
-    #[arg(long, env = "JSON")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    flags: NodeFlags,
+    #[command(flatten)]
+    json: JsonFile,
 }
 
 /// Which number of a figure and its reference is looked at.
@@ -147,7 +144,7 @@ impl Ratio {
 
 /// Measures and prints.
 pub(crate) fn run(args: &Args) {
-    let flags: Vec<String> = args.flags.split_whitespace().map(str::to_owned).collect();
+    let flags = args.flags.list();
     let is_wanted = |name: &str| args.only.iter().any(|part| name.contains(part.as_str()));
     let mut references = References::new();
     let machine = Machine::look(&mut references);
@@ -171,10 +168,7 @@ pub(crate) fn run(args: &Args) {
     if is_wanted("kill") && args.kills > 0 {
         rows.push(kills(args.kills, &flags));
     }
-    write_json(
-        args.json.as_deref(),
-        &json!({ "machine": machine.json(), "targets": rows }),
-    );
+    args.json.write(&json!({ "machine": machine.json(), "targets": rows }));
 }
 
 /// Measures one target and prints its row, and that of its p99 where another store's is known.
