@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use std::process::ExitCode;
+use synod::console;
 use synod::node::flags::{self, Flags};
 use synod::node::{Node, logging};
 
@@ -35,6 +36,6 @@ fn main() -> ExitCode {
 
 /// One line on standard error, whatever the log shows.
 fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("synodd: {error}");
+    console::tell(format_args!("synodd: {error}"));
     ExitCode::from(code)
 }

@@ -15,11 +15,15 @@
 //! * [`cli`]: the `synod` command: flags, exit codes, one module a subcommand.
 //! * [`command`]: the one set of command definitions of command line, debug port and scripts.
 //! * [`workload`]: scripts, load, histories and their checking. [`process`]: what this process has used of its machine.
+//!   [`console`]: what a command says to whoever started it.
+
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))] // they panic when nobody reads: see `console`
 
 pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod command;
+pub mod console;
 pub mod kv;
 pub mod machine;
 pub mod node;

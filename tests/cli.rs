@@ -266,6 +266,60 @@ fn a_simulator_that_nobody_reads_any_more_ends_quietly() {
     assert_eq!((code(&output), text(&output.stderr).as_str()), (0, ""));
 }
 
+/// As in `synod … 2>&1 | head -1`: what could not be said any more changes neither what is done nor the exit code.
+#[test]
+fn commands_that_nobody_reads_any_more_end_as_they_would_have() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("it is bound").port().to_string();
+    let dir = tempfile::tempdir().expect("a directory");
+    let history = dir.path().join("history");
+    let operation = r#"{:process 0, :type :invoke, :f :put, :key "k", :value "a", :time 1}"#;
+    let lines = [
+        operation,
+        &operation.replace(":invoke", ":ok").replace(":time 1", ":time 2"),
+    ]
+    .join("\n");
+    std::fs::write(&history, lines).expect("a file");
+    let history = history.to_str().expect("a name");
+    let data = dir.path().join("data");
+    let data = data.to_str().expect("a name");
+    for (words, expected) in [
+        (
+            vec!["cluster", "--nodes", "1", "--base-port", &port, "--data-dir", data],
+            2,
+        ),
+        (
+            vec!["cluster", "--torture", "1s", "--base-port", &port, "--data-dir", data],
+            2,
+        ),
+        (vec!["run", "--seed", "1", "no such script"], 2),
+        (vec!["check", history], 0),
+        (vec!["check", "--edn", history], 0),
+        (vec!["check", "no such history"], 2),
+        (vec!["inspect", "--hex", "00"], 2),
+        (vec!["lesson"], 0),
+    ] {
+        let nobody = || {
+            let (reader, writer) = std::io::pipe().expect("a pipe");
+            drop(reader);
+            writer
+        };
+        let mut unread = command("127.0.0.1:1", &words);
+        let unread = unread.stdout(nobody()).stderr(nobody()).status().expect("synod runs");
+        assert_eq!(unread.code(), Some(expected), "{words:?}");
+        let output = command("127.0.0.1:1", &words)
+            .stdout(nobody())
+            .output()
+            .expect("synod runs");
+        let said = text(&output.stderr);
+        assert_eq!(code(&output), expected, "{words:?}: {said}");
+        assert!(
+            !said.contains("panicked") && !said.contains("Broken pipe"),
+            "{words:?}: {said}"
+        );
+    }
+}
+
 #[test]
 fn a_lesson_tells_the_rule_its_story_and_a_diagram_and_needs_no_cluster() {
     let listed = text(&synod("127.0.0.1:1", &["lesson"]).stdout);

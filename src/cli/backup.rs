@@ -8,10 +8,11 @@
 //!    ([`crate::storage::backup`]); only then does it get its name.
 
 use super::restore::{as_json, as_words, code};
-use super::{Global, Output, complain, exit, print};
+use super::{Global, Output, exit};
 use crate::client::blocking::Client;
 use crate::client::source::Source;
 use crate::client::{End, probe};
+use crate::console::{complain, print};
 use crate::kv::snapshot::Summary;
 use crate::paxos::Slot;
 use crate::storage::{Disk, Failure, File, Files, OpenError, backup};

@@ -1,9 +1,10 @@
 //! `synod put`, `get`, `del`, `cas`: one operation, its answer, and an exit code that says which of three it was.
 
-use super::{Global, Output, complain, exit, print};
+use super::{Global, Output, exit};
 use crate::client::End;
 use crate::client::blocking::Client;
 use crate::command::{DataCommand, render};
+use crate::console::{complain, print};
 use crate::kv::command::VALUE_BYTES_MAX;
 use crate::kv::{Answer, Previous};
 use crate::wire::Served;

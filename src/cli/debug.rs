@@ -1,7 +1,8 @@
 //! `synod debug ID COMMAND`: what `nc` to that node's debug port would show.
 
-use super::{Global, Output, complain, exit, print};
+use super::{Global, Output, exit};
 use crate::client::probe;
+use crate::console::{complain, print};
 use clap::Args;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};

@@ -1,6 +1,7 @@
 //! `synod lesson`: breaks one rule on purpose and tells what went wrong; exit code 0 if it was shown, 1 if nobody noticed.
 
-use super::{complain, exit, print};
+use super::exit;
+use crate::console::{complain, print};
 use crate::sim::lessons::{LESSONS, Lesson, page};
 use crate::sim::shrink::Smallest;
 use clap::Args;

@@ -1,7 +1,8 @@
 //! `synod run` and `synod bench`: a script or a preset against a cluster, and what came of it.
 
-use super::{Global, Output, complain, exit, print};
+use super::{Global, Output, exit};
 use crate::client::{Cause, ReadsFrom};
+use crate::console::{complain, print, tell};
 use crate::units::{format_duration, parse_duration, parse_positive_duration, parse_size_in_memory};
 use crate::workload::check::{self, Verdict};
 use crate::workload::plan::Stop;
@@ -213,7 +214,9 @@ pub(super) fn run_program(
     let mut options = global.options()?;
     options.reads_from = flags.reads_from;
     let seed = flags.seed.unwrap_or(options.seed % (SEED_MAX + 1));
-    eprintln!("seed {seed} (--seed {seed} repeats the script of operations)");
+    tell(format_args!(
+        "seed {seed} (--seed {seed} repeats the script of operations)"
+    ));
     raise_descriptors(program.clients() as u64 * CLIENT_DESCRIPTORS + OTHER_DESCRIPTORS);
     let expectations = program.expectations.clone();
     let expects_results = program.expects_results();
@@ -252,7 +255,7 @@ pub(super) fn run_program(
     }
     unmet.iter().for_each(|line| complain(line));
     if let Some(verdict) = &verdict {
-        eprint!("{}", check::words(verdict, flags.check_time));
+        tell(check::words(verdict, flags.check_time).trim_end());
     }
     Ok(code(&report, expects_results, !unmet.is_empty(), verdict.as_ref()))
 }

@@ -5,6 +5,7 @@ use crate::client::ReadsFrom;
 use crate::cluster::LocalCluster;
 use crate::cluster::local::ClusterError;
 use crate::cluster::run::{ClusterArgs, LEADER_TIMEOUT, LogPrinter, options};
+use crate::console::complain;
 use crate::paxos::NodeId;
 use crate::workload::runner::Nodes;
 use std::collections::BTreeMap;
@@ -65,7 +66,7 @@ pub(super) fn run(global: &Global, args: &ClusterArgs, file: &Path) -> io::Resul
     let program = match load::read(file, &BTreeMap::new()) {
         Ok(program) => program,
         Err(words) => {
-            super::complain(&words);
+            complain(&words);
             return Ok(exit::USAGE);
         }
     };
@@ -77,7 +78,7 @@ pub(super) fn run(global: &Global, args: &ClusterArgs, file: &Path) -> io::Resul
     let cluster = match started {
         Ok(cluster) => cluster,
         Err(error) => {
-            super::complain(&error.to_string());
+            complain(&error.to_string());
             return Ok(match error {
                 ClusterError::PortTaken { .. } | ClusterError::CannotRun { .. } => exit::USAGE,
                 ClusterError::Interrupted => exit::INTERRUPTED,

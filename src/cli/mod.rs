@@ -26,11 +26,12 @@ use crate::client::Options;
 use crate::client::options::ENDPOINTS_DEFAULT;
 use crate::cluster::run::ClusterArgs;
 use crate::command::DataCommand;
+use crate::console::complain;
 use crate::units::parse_positive_duration;
 use crate::version::VERSION;
 use crate::workload::check::CheckArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -135,21 +136,6 @@ impl Global {
         options.timeout = self.timeout;
         options.give_up_unreachable = Some(UNREACHABLE_GRACE.min(self.timeout));
         Ok(options)
-    }
-}
-
-/// One diagnostic line.
-pub(crate) fn complain(words: &str) {
-    // Nobody is left to be told if standard error is gone.
-    let _ = writeln!(io::stderr(), "synod: {words}");
-}
-
-/// Writes a result; a reader that has gone away (`| head`) wants no more of it and is no error.
-pub(crate) fn print(bytes: &[u8]) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
     }
 }
 

@@ -4,7 +4,8 @@
 //! sessions of the old cluster ([`crate::storage::backup`]); nodes that start on them found a new cluster, whose slots and
 //! revisions go on behind the backup's.
 
-use super::{Global, Output, complain, exit, print};
+use super::{Global, Output, exit};
+use crate::console::{complain, print};
 use crate::kv::snapshot::Summary;
 use crate::storage::{Disk, OpenError, backup};
 use clap::Args;

@@ -3,7 +3,8 @@
 //! A seed is named before it runs, with the command that replays it; behind it stands the digest over all its events. A
 //! seed that fails is made small, and the smallest run is shown as a transcript, with the command that replays it.
 
-use super::{complain, exit};
+use super::exit;
+use crate::console::complain;
 use crate::rules::{Rules, UnknownRule};
 use crate::sim::options::{OpId, Options, parse_list};
 use crate::sim::report::Counts;

@@ -1,7 +1,8 @@
 //! `synod status`: every endpoint is asked for its own status, at once; one row each.
 
-use super::{Global, Output, exit, print};
+use super::{Global, Output, exit};
 use crate::client::probe;
+use crate::console::print;
 use serde_json::{Value, json};
 use std::io;
 use std::time::Duration;

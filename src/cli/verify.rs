@@ -6,8 +6,9 @@
 //!
 //! Not here: what nodes do by themselves when they differ ([`crate::paxos::digests`]).
 
-use super::{Global, Output, complain, debug, exit, print};
+use super::{Global, Output, debug, exit};
 use crate::client::probe;
+use crate::console::{complain, print};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;

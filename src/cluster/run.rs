@@ -2,9 +2,10 @@
 
 use super::local::{ClusterError, LocalCluster, Options};
 use super::torture;
+use crate::console;
 use crate::units;
 use clap::Args;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -65,7 +66,7 @@ pub fn run(args: &ClusterArgs) -> u8 {
         None => play(args),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("synod cluster: {error}");
+        console::tell(format_args!("synod cluster: {error}"));
         match error {
             ClusterError::PortTaken { .. } | ClusterError::CannotRun { .. } => 2,
             ClusterError::Interrupted => 130,
@@ -127,7 +128,7 @@ fn play(args: &ClusterArgs) -> Result<u8, ClusterError> {
     let mut log = LogPrinter::new();
     let is_interrupted = || interrupts.count() > 0;
     match cluster.wait_for_leader_unless(LEADER_TIMEOUT, is_interrupted, |id, line| log.print(id, line)) {
-        Ok(leader) => print_welcome(&cluster, leader).map_err(ClusterError::Io)?,
+        Ok(leader) => console::print(welcome(&cluster, leader).as_bytes()).map_err(ClusterError::Io)?,
         Err(ClusterError::Interrupted) => {}
         Err(error) => return Err(error),
     }
@@ -139,11 +140,14 @@ fn play(args: &ClusterArgs) -> Result<u8, ClusterError> {
             log.print(id, &format!("ended: {status}; the others go on while a majority lives"));
         }
         if cluster.ids().iter().all(|id| !cluster.is_running(*id)) {
-            eprintln!("all nodes have ended");
+            console::tell("all nodes have ended");
             return Ok(1);
         }
     }
-    eprintln!("\nstopping {} nodes (Ctrl-C again kills them)", args.nodes);
+    console::tell(format_args!(
+        "\nstopping {} nodes (Ctrl-C again kills them)",
+        args.nodes
+    ));
     let is_killed = || interrupts.count() > 1;
     cluster
         .stop(is_killed, |id, line| log.print(id, line))
@@ -158,7 +162,10 @@ fn torture(args: &ClusterArgs, duration: Duration) -> Result<u8, ClusterError> {
         .data_dir
         .clone()
         .unwrap_or_else(|| std::env::temp_dir().join(format!("synod-torture-{seed}-{}", std::process::id())));
-    eprintln!("torture of {} nodes for {duration:?}, seed {seed}", args.nodes);
+    console::tell(format_args!(
+        "torture of {} nodes for {duration:?}, seed {seed}",
+        args.nodes
+    ));
     let mut interrupts = Interrupts::listen().map_err(ClusterError::Io)?;
     let options = Options {
         data_dir: directory.clone(),
@@ -172,32 +179,26 @@ fn torture(args: &ClusterArgs, duration: Duration) -> Result<u8, ClusterError> {
     };
     let report = torture::run(options, &settings, || interrupts.count() > 0);
     let code = report.as_ref().map_or(1, torture::Report::code);
-    if let Ok(report) = &report {
-        print!("{report}");
-    }
     if args.data_dir.is_none() && matches!(code, 0 | 130) {
         let _ = std::fs::remove_dir_all(&directory); // what cannot be removed does no harm
     } else {
-        eprintln!(
+        console::tell(format_args!(
             "data, logs and what is left of the histories stand in {}",
             directory.display()
-        );
+        ));
     }
-    report.map(|_| code)
+    let report = report?;
+    console::print(report.to_string().as_bytes()).map_err(ClusterError::Io)?;
+    Ok(code)
 }
 
-fn print_welcome(cluster: &LocalCluster, leader: u16) -> io::Result<()> {
-    let out = &mut io::stdout().lock();
-    writeln!(out)?;
-    for id in cluster.ids() {
+fn welcome(cluster: &LocalCluster, leader: u16) -> String {
+    let node = |id: u16| {
         let role = if id == leader { "  leader" } else { "" };
-        writeln!(
-            out,
-            "node {id}  {}  debug {}{role}",
-            cluster.address(id),
-            cluster.debug_address(id)
-        )?;
-    }
+        let (address, debug) = (cluster.address(id), cluster.debug_address(id));
+        format!("node {id}  {address}  debug {debug}{role}\n")
+    };
+    let nodes: String = cluster.ids().into_iter().map(node).collect();
     let synod = std::env::args().next().unwrap_or_else(|| "synod".into());
     // Commands work as they stand from where this was started, on any ports.
     let endpoints = if cluster.endpoints() == crate::client::options::ENDPOINTS_DEFAULT {
@@ -206,12 +207,14 @@ fn print_welcome(cluster: &LocalCluster, leader: u16) -> io::Result<()> {
         format!(" --endpoints {}", cluster.endpoints())
     };
     let debug = cluster.debug_address(leader);
-    writeln!(out, "\ntry, in another terminal:")?;
-    writeln!(out, "  {synod}{endpoints} put color blue")?;
-    writeln!(out, "  {synod}{endpoints} get color")?;
-    writeln!(out, "  echo status | nc -N {} {}", debug.ip(), debug.port())?;
-    writeln!(out, "Ctrl-C stops the cluster; its data stays.\n")?;
-    out.flush()
+    let (ip, port) = (debug.ip(), debug.port());
+    format!(
+        "\n{nodes}\ntry, in another terminal:
+  {synod}{endpoints} put color blue
+  {synod}{endpoints} get color
+  echo status | nc -N {ip} {port}
+Ctrl-C stops the cluster; its data stays.\n\n"
+    )
 }
 
 /// Log lines with the node in front, in its colour on a terminal.
@@ -231,9 +234,9 @@ impl LogPrinter {
         const COLOURS: [u8; 6] = [36, 33, 35, 32, 34, 31];
         if self.is_coloured {
             let colour = COLOURS[usize::from(id - 1) % COLOURS.len()];
-            eprintln!("\x1b[{colour}mn{id}\x1b[0m {line}");
+            console::tell(format_args!("\x1b[{colour}mn{id}\x1b[0m {line}"));
         } else {
-            eprintln!("n{id} {line}");
+            console::tell(format_args!("n{id} {line}"));
         }
     }
 }

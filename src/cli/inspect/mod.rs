@@ -9,7 +9,8 @@ mod hex;
 mod show;
 mod text;
 
-use super::{Global, Output, complain, exit};
+use super::{Global, Output, exit};
+use crate::console::complain;
 use crate::storage::inspect::{self, Ended, Kind, Part, log::LogWalk};
 use clap::Args;
 use serde_json::{Map, Value, json};

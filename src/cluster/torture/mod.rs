@@ -19,6 +19,7 @@ pub use load::Seen;
 pub use report::Report;
 
 use super::local::{ClusterError, LocalCluster, Options};
+use crate::console;
 use load::{Load, now};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -244,7 +245,7 @@ impl Log {
         // A log that cannot be written must not end the run.
         let _ = writeln!(self.file, "{:9.3} n{id} {line}", self.begun.elapsed().as_secs_f64());
         if line.contains("ERROR") || line.contains("panicked") {
-            eprintln!("n{id} {line}");
+            console::tell(format_args!("n{id} {line}"));
         }
     }
 }

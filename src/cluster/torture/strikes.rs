@@ -13,6 +13,7 @@ use crate::cluster::LocalCluster;
 use crate::cluster::local::ClusterError;
 use crate::command::FaultCommand;
 use crate::command::fault::Direction;
+use crate::console;
 use crate::paxos::NodeId;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
@@ -87,7 +88,7 @@ impl Field {
         let nodes: Vec<u16> = strike.places.iter().map(|place| self.seats[*place]).collect();
         if self.is_told {
             let names: Vec<String> = nodes.iter().map(|node| format!("n{node}")).collect();
-            eprintln!("{:8.3} {strike}: {}", at.as_secs_f64(), names.join(" "));
+            console::tell(format_args!("{:8.3} {strike}: {}", at.as_secs_f64(), names.join(" ")));
         }
         let until = at + strike.lasts;
         let was_done = match strike.kind {

@@ -2,11 +2,12 @@
 
 use super::edn;
 use super::{Verdict, check, timeline};
+use crate::console::{complain, print};
 use crate::workload::history::{History, ReadError};
 use clap::Args;
 use serde_json::{Value, json};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,6 +65,7 @@ pub fn run(args: &CheckArgs, as_json: bool) -> u8 {
 fn convert(file: &Path, done: Result<(), ReadError>) -> u8 {
     match done {
         Ok(()) => LINEARIZABLE,
+        Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => LINEARIZABLE, // enough was read
         Err(error) => refuse(file, &error),
     }
 }
@@ -71,11 +73,11 @@ fn convert(file: &Path, done: Result<(), ReadError>) -> u8 {
 fn refuse(file: &Path, error: &ReadError) -> u8 {
     match error {
         ReadError::Io(cause) => {
-            eprintln!("synod: {}: {cause}", file.display());
+            complain(&format!("{}: {cause}", file.display()));
             FILE
         }
         ReadError::Malformed(malformed) => {
-            eprintln!("synod: {} is no history:\n{malformed}", file.display());
+            complain(&format!("{} is no history:\n{malformed}", file.display()));
             MALFORMED
         }
     }
@@ -88,12 +90,12 @@ fn judge(history: &History, args: &CheckArgs, as_json: bool) -> u8 {
     } else {
         words(&verdict, args.max_time)
     };
-    // A reader that is gone (`synod check .. | head`) does not change the verdict.
-    let _ = io::stdout().write_all(text.as_bytes());
+    // What cannot be told does not change the verdict.
+    let _ = print(text.as_bytes());
     if let (Verdict::Violation(_, violation), Some(path)) = (&verdict, &args.svg)
         && let Err(error) = std::fs::write(path, violation.svg())
     {
-        eprintln!("synod: {}: {error}", path.display());
+        complain(&format!("{}: {error}", path.display()));
     }
     code(&verdict)
 }
