@@ -89,14 +89,7 @@ impl Output {
             if written >= WRITE_BUDGET_BYTES {
                 return Ok((written, Flush::Budget));
             }
-            let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
-            let pieces = self.pieces.iter().map(|piece| &piece[..]);
-            let mut used = 0;
-            for (slice, piece) in slices.iter_mut().zip(pieces.chain([&self.tail[..]])) {
-                *slice = IoSlice::new(piece);
-                used += 1;
-            }
-            match socket.write_vectored(&slices[..used]) {
+            match self.write_once(socket) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     self.advance(count);
@@ -109,6 +102,21 @@ impl Output {
             }
         }
         Ok((written, Flush::Empty))
+    }
+
+    /// Offers the socket what waits. The answers to one client are one piece, for which the plain call is the shorter one.
+    fn write_once(&self, socket: &mut impl Write) -> io::Result<usize> {
+        if self.pieces.is_empty() {
+            return socket.write(&self.tail);
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
+        let pieces = self.pieces.iter().map(|piece| &piece[..]);
+        let mut used = 0;
+        for (slice, piece) in slices.iter_mut().zip(pieces.chain([&self.tail[..]])) {
+            *slice = IoSlice::new(piece);
+            used += 1;
+        }
+        socket.write_vectored(&slices[..used])
     }
 
     fn advance(&mut self, mut count: usize) {
