@@ -243,6 +243,11 @@ impl<F: File> Making<F> {
         }
     }
 
+    /// Bytes of it that are written.
+    pub(super) fn written(&self) -> u32 {
+        self.written
+    }
+
     /// Its number and size.
     pub(super) fn number_and_size(&self) -> (u32, u32) {
         (self.segment, self.size)

@@ -35,6 +35,10 @@ pub const SEGMENT_BYTES_MIN: u32 = 4 << 20;
 pub const FIRST_SEGMENT_BYTES: u32 = 4 << 20;
 /// Kept for promises and used ballots when the disk is full.
 pub const RESERVE_BYTES: usize = 64 << 10;
+/// The segment ahead is made so many times as fast as the one in use fills.
+const AHEAD_PACE: f64 = 2.0;
+/// Least bytes of the segment ahead that one turn writes, if any: a slice is two system calls.
+const AHEAD_SLICE_BYTES_MIN: u32 = 128 << 10;
 /// Most bytes of the segment ahead that one turn writes.
 pub const AHEAD_SLICE_BYTES: u32 = 512 << 10;
 /// Turns between two looks at a full disk.
@@ -340,8 +344,9 @@ impl<Fs: Files> Wal<Fs> {
         tip.end.segment > upto || tip.is_left && tip.end.segment == upto
     }
 
-    /// Makes a slice of the segment ahead, if it is not there. Once a turn, behind its sync. A full disk is no failure
-    /// here: it is looked at again now and then.
+    /// Makes a slice of the segment ahead, if it is not there. Once a turn, behind its sync. Twice as fast as this segment
+    /// fills: what a turn writes ahead is of the size of what it appends, so that no sync waits behind much of it. A full
+    /// disk is no failure here: it is looked at again now and then.
     ///
     /// # Errors
     /// [`StorageError::Failed`]: final.
@@ -352,7 +357,28 @@ impl<Fs: Files> Wal<Fs> {
                 return Ok(());
             }
         }
-        self.advance_ahead(AHEAD_SLICE_BYTES).map(|_| ())
+        match self.ahead_due()?.min(AHEAD_SLICE_BYTES) {
+            0 => Ok(()),
+            bytes => self.advance_ahead(bytes).map(|_| ()),
+        }
+    }
+
+    /// Bytes of the segment ahead that should be there by now and are not; in whole slices, but for its last.
+    fn ahead_due(&mut self) -> Result<u32, StorageError> {
+        let end = self.tip()?.end;
+        if self.segments.contains_key(&(end.segment + 1)) {
+            return Ok(0);
+        }
+        let filled = f64::from(end.offset) / f64::from(self.segments[&end.segment]);
+        let due = (AHEAD_PACE * filled * f64::from(self.segment_bytes)) as u32;
+        let written = match &self.ahead {
+            Ahead::Making(making) => making.written(),
+            Ahead::Idle | Ahead::NoSpace { .. } => 0,
+        };
+        let slices = due
+            .div_ceil(AHEAD_SLICE_BYTES_MIN)
+            .saturating_mul(AHEAD_SLICE_BYTES_MIN);
+        Ok(slices.min(self.segment_bytes).saturating_sub(written))
     }
 
     /// Makes all of the segment ahead at once; false if the disk has no room for it.

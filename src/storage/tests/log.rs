@@ -178,12 +178,26 @@ fn a_large_segment_is_made_over_many_turns() {
         4 << 20,
         "the first is no larger than it must be"
     );
-    let mut turns = 0;
+    storage.prepare_ahead().unwrap();
+    let begun = |disk: &SimDisk| disk.contents("wal-0000000002.log.tmp").map_or(0, |bytes| bytes.len());
+    assert!((1..=AHEAD_SLICE_BYTES as usize).contains(&begun(&disk)));
+    storage.prepare_ahead().unwrap();
+    let idle = begun(&disk);
+    storage.prepare_ahead().unwrap();
+    assert_eq!(begun(&disk), idle, "nothing was appended, so nothing more is due");
+    let mut appended = 0;
     while disk.contents(&segment_name(2)).is_none() {
+        let before = begun(&disk);
+        storage.append(&[accepted(appended + 1, 64 << 10)]).unwrap();
+        storage.sync().unwrap();
         storage.prepare_ahead().unwrap();
-        turns += 1;
+        appended += 1;
+        assert!(begun(&disk) <= before + AHEAD_SLICE_BYTES as usize, "a slice a turn");
     }
-    assert_eq!(turns, options.segment_bytes.div_ceil(AHEAD_SLICE_BYTES));
+    assert!(
+        (31..=33).contains(&appended),
+        "there when the first is half full, 32 times 64 KiB, and not at {appended}"
+    );
 }
 
 #[test]
