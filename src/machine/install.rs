@@ -368,6 +368,7 @@ impl Machine {
         self.append(vec![Record::Installed { slot }], effects);
         effects.push(Effect::Note(Note::SnapshotInstalled { slot }));
         self.after_step(now, effects);
+        self.apply(now, effects); // what was chosen beyond it and waited for it
         old
     }
 

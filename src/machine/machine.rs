@@ -616,17 +616,31 @@ impl Machine {
         (slots as u64) < self.settings.window_slots && bytes < self.settings.window_bytes
     }
 
-    /// What follows from any step: durable claims leave, chosen entries are applied, clients are answered.
+    /// Whether entries are chosen and not applied: [`Machine::apply`] must follow before the turn ends.
+    pub fn has_to_apply(&self) -> bool {
+        !self.is_halted && self.replica.has_to_apply()
+    }
+
+    /// Whether somebody here waits for what is to be applied.
+    pub fn is_waited_for(&self) -> bool {
+        !self.proposed.is_empty() || self.reads.len() > 0 || self.asks.len() > 0
+    }
+
+    /// Applies what is chosen, and answers whom that answers. A step apart, so that what others wait for leaves first.
+    pub fn apply(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        if self.has_to_apply() && self.apply_or_halt(now, effects) {
+            self.after_step(now, effects);
+        }
+    }
+
+    /// What follows from any step: durable claims leave, clients are answered.
     pub(super) fn after_step(&mut self, now: Time, effects: &mut Vec<Effect>) {
         self.heed_memory(now, effects);
         self.replica.release(now, &mut self.out);
         self.drain(effects);
-        if !self.settings.rules.expire_by_log_time {
-            self.state.look_at_clock(now);
-        }
-        if let Err(reason) = self.apply_chosen(effects) {
-            self.is_halted = true;
-            return effects.push(Effect::Halt { reason });
+        // Whose write is chosen is told so, and not that it is unknown, by a leader that steps down.
+        if self.replica.stance() != self.stance && !self.apply_or_halt(now, effects) {
+            return;
         }
         self.replica.judge_digests(now, &mut self.out);
         self.on_stance_change(now, effects);
@@ -640,6 +654,19 @@ impl Machine {
         self.forget_install(effects);
         self.drain(effects);
         self.replica.check();
+    }
+
+    /// False: what was chosen cannot be applied, and this node goes no further.
+    fn apply_or_halt(&mut self, now: Time, effects: &mut Vec<Effect>) -> bool {
+        if !self.settings.rules.expire_by_log_time {
+            self.state.look_at_clock(now);
+        }
+        let applied = self.apply_chosen(effects);
+        if let Err(reason) = applied {
+            self.is_halted = true;
+            effects.push(Effect::Halt { reason });
+        }
+        !self.is_halted
     }
 
     fn apply_chosen(&mut self, effects: &mut Vec<Effect>) -> Result<(), String> {

@@ -45,6 +45,7 @@ impl Alone {
     fn step(&mut self, input: Input) {
         let mut effects = Vec::new();
         self.machine.step(self.now, input, &mut effects);
+        self.machine.apply(self.now, &mut effects);
         self.take(effects);
     }
 

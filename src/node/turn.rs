@@ -9,6 +9,8 @@
 //! * T4. The acceptor fails and restarts only between turns, with nothing unsynced (`rules.md` 14).
 //! * T5. A deadline is judged only after everything was read that had come before it (`rules.md` 12): a node that was
 //!   blocked, by its disk or by the scheduler, hears the signs of life that wait in its sockets first.
+//! * T6. What is chosen is applied in the same turn, and behind what others wait for: a leader's ACCEPTs leave first, and a
+//!   follower that nobody asked syncs and votes first.
 //!
 //! Not here: what to do about any input (the machine), frames and handshakes (the door).
 
@@ -166,13 +168,21 @@ impl<F: Files> Turn<F> {
         let now = self.gather(door)?;
         self.decide(now, door)?;
         door.flush(); // speak: messages that claim nothing about our disk
+        if self.machine.is_waited_for() {
+            self.apply(door)?; // while peers sync what they were just sent
+        }
         self.sync(door)?;
         door.flush(); // answer: promises, votes, replies
+        self.apply(door)?; // the rest, now that nobody waits for our sync
         self.settle(door)?;
         self.read()?;
         self.storage.prepare_ahead().map_err(Fatal::Storage)?;
         self.advance_snapshots(door)?;
         self.look_for_damage(door)?;
+        assert!(
+            !self.machine.has_to_apply(),
+            "T6: a turn leaves what is chosen unapplied"
+        );
         Ok(if self.finished { Flow::Finished } else { Flow::Go })
     }
 
@@ -302,6 +312,18 @@ impl<F: Files> Turn<F> {
         self.carry_out(now, door)
     }
 
+    /// Applies what is chosen (T6) and answers whom that answers.
+    fn apply(&mut self, door: &mut impl Door) -> Result<(), Fatal> {
+        if !self.machine.has_to_apply() {
+            return Ok(());
+        }
+        let now = door.now();
+        self.machine.apply(now, &mut self.effects);
+        self.carry_out(now, door)?;
+        door.flush();
+        Ok(())
+    }
+
     /// Between turns, with nothing unsynced, the acceptor fails or restarts (T4).
     fn settle(&mut self, door: &mut impl Door) -> Result<(), Fatal> {
         for _ in 0..SETTLING_ROUNDS {
@@ -318,6 +340,7 @@ impl<F: Files> Turn<F> {
                 self.sync(door)?;
             }
             door.flush();
+            self.apply(door)?;
         }
         Ok(())
     }

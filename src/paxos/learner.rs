@@ -150,6 +150,15 @@ impl Learner {
         }
     }
 
+    /// Whether there is an entry to apply.
+    pub fn has_to_apply(&self) -> bool {
+        self.applied < self.chosen_upto || !self.rules.apply_without_holes && self.knows_above(self.applied)
+    }
+
+    fn knows_above(&self, slot: Slot) -> bool {
+        self.beyond.range(slot.next()..).next().is_some()
+    }
+
     /// The next entry to apply, in slot order without holes. It counts as applied from now on.
     pub fn next_to_apply(&mut self) -> Option<(Slot, Entry)> {
         if !self.rules.apply_without_holes && self.applied >= self.chosen_upto {

@@ -308,6 +308,7 @@ impl Stage {
         let Some(machine) = &mut node.machine else { return };
         let mut effects = Vec::new();
         machine.step(now, input, &mut effects);
+        machine.apply(now, &mut effects);
         self.show_applied(id);
         self.carry_out(id, effects);
     }

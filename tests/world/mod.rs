@@ -332,10 +332,9 @@ impl World {
                 it.synced = up_to;
                 let now = self.now;
                 let mut effects = Vec::new();
-                it.machine
-                    .as_mut()
-                    .expect("it lives")
-                    .step(now, Input::Synced { up_to }, &mut effects);
+                let machine = it.machine.as_mut().expect("it lives");
+                machine.step(now, Input::Synced { up_to }, &mut effects);
+                machine.apply(now, &mut effects);
                 it.is_turning = false;
                 self.carry_out(node, effects);
                 self.begin_sync(node);
@@ -379,6 +378,7 @@ impl World {
             machine.step(now, Input::Deadline, &mut effects);
         }
         machine.step(now, Input::Gathered, &mut effects);
+        machine.apply(now, &mut effects);
         self.carry_out(id, effects);
         self.begin_sync(id);
     }

@@ -5,11 +5,12 @@ mod snapshots;
 use super::*;
 use crate::kv::{Answer, Done, Op, SessionRef};
 use crate::machine::{RequestId, Settings};
+use crate::paxos::{Ballot, LogTime};
 use crate::storage::Options;
 use crate::storage::sim::{Fault, Op as DiskOp, SimDisk};
 use crate::time::Boottime;
 use crate::wire::message::ErrorCode;
-use crate::wire::{Outcome, Reply, Request, RequestOp, Served, Transfer};
+use crate::wire::{Outcome, Reply, Request, RequestOp, Served, Transfer, body};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -195,6 +196,74 @@ fn records_that_a_turn_leaves_belong_to_the_next_one_which_does_not_wait() {
     assert_eq!((turn.appended, turn.records.len()), (appended, 0));
     turn.run(&mut diary).unwrap();
     assert_ne!(diary.waits.last(), Some(&Some(Duration::ZERO)), "an idle loop waits");
+}
+
+/// Node 2 of three, founded and led by node 1, which proposed slot 1 and then says in its next ACCEPT that it is chosen.
+fn follower_that_hears_of_a_chosen_slot(disk: &SimDisk) -> (Turn<SimDisk>, Diary) {
+    let (mut storage, identity) = Storage::open(disk.clone(), &Options::new(NodeId(2), "test", 7)).unwrap();
+    let settings = Settings {
+        incarnation: identity.incarnation,
+        start: identity.start(),
+        cluster_name: "test".into(),
+        ..Settings::new(NodeId(2), (1..=3).map(NodeId).collect())
+    };
+    let mut machine = Machine::new(settings);
+    storage.recover(|record| machine.recover(record).unwrap()).unwrap();
+    machine.recover(Record::Founded).unwrap();
+    let config = machine.replica().membership().number;
+    let mut turn = Turn::new(machine, storage, None, 4 << 20, 64 << 20).unwrap();
+    let mut diary = Diary::default();
+    turn.start(&mut diary).unwrap();
+    let accept = |slot, chosen_upto| Input::Paxos {
+        from: NodeId(1),
+        message: Message::Accept {
+            ballot: Ballot {
+                round: 1,
+                node: NodeId(1),
+            },
+            config,
+            slot: Slot(slot),
+            chosen_upto: Slot(chosen_upto),
+            entry: body::batch(LogTime(slot), &[]),
+        },
+    };
+    diary.to_come.push_back(vec![accept(1, 0)]);
+    turn.run(&mut diary).unwrap();
+    diary.lines.clear();
+    diary.to_come.push_back(vec![accept(2, 1)]);
+    (turn, diary)
+}
+
+#[test]
+fn a_follower_votes_before_it_applies_and_applies_before_the_turn_ends() {
+    let disk = SimDisk::new(7);
+    let (mut turn, mut diary) = follower_that_hears_of_a_chosen_slot(&disk);
+    turn.run(&mut diary).unwrap();
+    assert_eq!(diary.lines, ["sync", "synced", "send n1 ACCEPTED"]);
+    assert_eq!(turn.machine().state().applied(), Slot(1));
+
+    // A sync that fails ends the turn: the apply is behind it.
+    let disk = SimDisk::new(8);
+    let (mut turn, mut diary) = follower_that_hears_of_a_chosen_slot(&disk);
+    disk.fail(DiskOp::Sync, 1, Fault::Io);
+    turn.run(&mut diary).unwrap_err();
+    assert_eq!(turn.machine().state().applied(), Slot(0));
+}
+
+#[test]
+fn who_waits_for_a_chosen_slot_is_answered_before_the_sync() {
+    let disk = SimDisk::new(9);
+    let (mut turn, mut diary) = follower_that_hears_of_a_chosen_slot(&disk);
+    let read = RequestOp::GetStale {
+        key: Bytes::from_static(b"k"),
+        at_least: Slot(1),
+    };
+    let session = SessionRef { id: 0, opened: Slot(0) };
+    diary.to_come.push_front(vec![from_client(5, session, 0, read)]);
+    turn.run(&mut diary).unwrap();
+    assert!(diary.lines.is_empty(), "it waits: {:?}", diary.lines);
+    turn.run(&mut diary).unwrap();
+    assert_eq!(diary.lines, ["reply 5 done", "sync", "synced", "send n1 ACCEPTED"]);
 }
 
 #[test]

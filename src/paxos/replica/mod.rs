@@ -567,6 +567,11 @@ impl Replica {
         }
     }
 
+    /// Whether entries are chosen and not applied.
+    pub fn has_to_apply(&self) -> bool {
+        self.learner.has_to_apply()
+    }
+
     /// The next entry to apply, in slot order.
     pub fn next_to_apply(&mut self) -> Option<(Slot, Entry)> {
         self.learner.next_to_apply()
