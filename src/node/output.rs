@@ -104,10 +104,13 @@ impl Output {
         Ok((written, Flush::Empty))
     }
 
-    /// Offers the socket what waits. The answers to one client are one piece, for which the plain call is the shorter one.
+    /// Offers the socket what waits. A turn's answers to one client, or its message to a peer, are one piece, for which the
+    /// plain call is the shorter one.
     fn write_once(&self, socket: &mut impl Write) -> io::Result<usize> {
-        if self.pieces.is_empty() {
-            return socket.write(&self.tail);
+        match self.pieces.front() {
+            None => return socket.write(&self.tail),
+            Some(piece) if self.pieces.len() == 1 && self.tail.is_empty() => return socket.write(piece),
+            Some(_) => {}
         }
         let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
         let pieces = self.pieces.iter().map(|piece| &piece[..]);
