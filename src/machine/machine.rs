@@ -432,11 +432,6 @@ impl Machine {
         }
     }
 
-    /// How long the first write that is to be proposed here has waited: about as long as one that came now would.
-    pub fn wait_to_propose(&self, now: Time) -> Duration {
-        self.queue.wait(now)
-    }
-
     /// What stands in the way of any new request of so many bytes, before anything is queued.
     pub(super) fn refuses_now(&self, request_bytes: usize) -> Option<Code> {
         let waiting = self.queue.len().max(self.reads.len()).max(self.relays.len());
@@ -472,7 +467,7 @@ impl Machine {
                 if !self.replica.has_room_at_quorum(self.free_bytes, self.room_wanted(&op)) {
                     return self.answer(origin, not_done(Code::NoSpace), effects);
                 }
-                let wait = self.wait_to_propose(now);
+                let wait = self.queue.wait(now);
                 if wait > QUEUE_WAIT_MAX {
                     return self.answer(origin, busy_for(wait), effects);
                 }

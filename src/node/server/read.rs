@@ -12,7 +12,6 @@ use crate::wire::frame::{self, FRAME_BYTES_MAX, FrameType, HELLO_BYTES_MAX, Head
 use crate::wire::message::ErrorCode;
 use crate::wire::{Frame, Outcome, Reply, Request, RequestOp, Served, Transfer};
 use bytes::Bytes;
-use std::time::Duration;
 
 impl Server {
     /// Reads a connection until it would block, within this turn's budget, and takes every whole frame.
@@ -252,14 +251,9 @@ impl Server {
                 now,
             );
         }
-        // A write has the queue's wait still before it.
-        let queued = match request.op {
-            RequestOp::Write(_) => machine.wait_to_propose(now),
-            _ => Duration::ZERO,
-        };
-        if waited + queued > QUEUE_WAIT_MAX {
+        if waited > QUEUE_WAIT_MAX {
             // Nothing was done about it, and who asked has little patience left: it is worth more to be in time for others.
-            let (outcome, leader) = (busy_for(waited.max(queued)), machine.leader_hint());
+            let (outcome, leader) = (busy_for(waited), machine.leader_hint());
             return self.answer(id, Reply { outcome, leader }, now);
         }
         self.inputs.push(Input::Client { id, request });
