@@ -1,6 +1,7 @@
 //! The machine: one node's agreement, meaning and clients, joined.
 //!
-//! [`Machine::step`] only picks; the work is done by the rooms that it joins. Invariants:
+//! [`Machine::step`] only picks; the work is done by the rooms that it joins. What steps have shown as chosen is applied by
+//! [`Machine::apply`], which whoever turns the machine calls before the turn ends. Invariants:
 //! * M1. An answer "done" is given once its entry is chosen and applied here, and its acceptances were synced at a quorum.
 //! * M2. Nothing is appended without a number, and nothing that claims a record leaves before the record is synced.
 //! * M3. Entries are applied in slot order without holes; one that cannot be applied stops the node.

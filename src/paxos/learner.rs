@@ -152,11 +152,12 @@ impl Learner {
 
     /// Whether there is an entry to apply.
     pub fn has_to_apply(&self) -> bool {
-        self.applied < self.chosen_upto || !self.rules.apply_without_holes && self.knows_above(self.applied)
-    }
-
-    fn knows_above(&self, slot: Slot) -> bool {
-        self.beyond.range(slot.next()..).next().is_some()
+        let upto = if self.rules.apply_without_holes {
+            self.chosen_upto
+        } else {
+            self.highest()
+        };
+        self.applied < upto
     }
 
     /// The next entry to apply, in slot order without holes. It counts as applied from now on.

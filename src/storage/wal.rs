@@ -36,7 +36,7 @@ pub const FIRST_SEGMENT_BYTES: u32 = 4 << 20;
 /// Kept for promises and used ballots when the disk is full.
 pub const RESERVE_BYTES: usize = 64 << 10;
 /// The segment ahead is made so many times as fast as the one in use fills.
-const AHEAD_PACE: f64 = 2.0;
+const AHEAD_PACE: u64 = 2;
 /// Least bytes of the segment ahead that one turn writes, if any: a slice is two system calls.
 const AHEAD_SLICE_BYTES_MIN: u32 = 128 << 10;
 /// Most bytes of the segment ahead that one turn writes.
@@ -369,16 +369,14 @@ impl<Fs: Files> Wal<Fs> {
         if self.segments.contains_key(&(end.segment + 1)) {
             return Ok(0);
         }
-        let filled = f64::from(end.offset) / f64::from(self.segments[&end.segment]);
-        let due = (AHEAD_PACE * filled * f64::from(self.segment_bytes)) as u32;
+        let (size, filled) = (u64::from(self.segment_bytes), u64::from(end.offset));
+        let due = size * filled / u64::from(self.segments[&end.segment]) * AHEAD_PACE;
+        let due = due.next_multiple_of(AHEAD_SLICE_BYTES_MIN.into()).min(size) as u32; // its size is one
         let written = match &self.ahead {
             Ahead::Making(making) => making.written(),
             Ahead::Idle | Ahead::NoSpace { .. } => 0,
         };
-        let slices = due
-            .div_ceil(AHEAD_SLICE_BYTES_MIN)
-            .saturating_mul(AHEAD_SLICE_BYTES_MIN);
-        Ok(slices.min(self.segment_bytes).saturating_sub(written))
+        Ok(due.saturating_sub(written))
     }
 
     /// Makes all of the segment ahead at once; false if the disk has no room for it.

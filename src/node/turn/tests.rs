@@ -94,9 +94,14 @@ impl Door for Diary {
 
 /// A cluster of one, with its disk in the test's hand.
 fn one_node(disk: &SimDisk) -> (Turn<SimDisk>, Diary) {
+    node(disk, NodeId(1), vec![NodeId(1)], None)
+}
+
+/// A node of these, with its disk in the test's hand, that knows this besides.
+fn node(disk: &SimDisk, id: NodeId, nodes: Vec<NodeId>, known: Option<Record>) -> (Turn<SimDisk>, Diary) {
     let options = Options {
         segment_bytes: 4 << 20,
-        ..Options::new(NodeId(1), "test", 7)
+        ..Options::new(id, "test", 7)
     };
     let (mut storage, identity) = Storage::open(disk.clone(), &options).unwrap();
     let settings = Settings {
@@ -105,11 +110,12 @@ fn one_node(disk: &SimDisk) -> (Turn<SimDisk>, Diary) {
         past_starts: identity.past_starts().to_vec(),
         cluster_name: "test".into(),
         disk_reserve: 1 << 20,
-        ..Settings::new(NodeId(1), vec![NodeId(1)])
+        ..Settings::new(id, nodes)
     };
     let proposal_bytes = settings.window_bytes as u64;
     let mut machine = Machine::new(settings);
     storage.recover(|record| machine.recover(record).unwrap()).unwrap();
+    known.into_iter().for_each(|record| machine.recover(record).unwrap());
     let mut turn = Turn::new(machine, storage, None, proposal_bytes, 64 << 20).unwrap();
     let mut diary = Diary::default();
     turn.start(&mut diary).unwrap();
@@ -200,20 +206,9 @@ fn records_that_a_turn_leaves_belong_to_the_next_one_which_does_not_wait() {
 
 /// Node 2 of three, founded and led by node 1, which proposed slot 1 and then says in its next ACCEPT that it is chosen.
 fn follower_that_hears_of_a_chosen_slot(disk: &SimDisk) -> (Turn<SimDisk>, Diary) {
-    let (mut storage, identity) = Storage::open(disk.clone(), &Options::new(NodeId(2), "test", 7)).unwrap();
-    let settings = Settings {
-        incarnation: identity.incarnation,
-        start: identity.start(),
-        cluster_name: "test".into(),
-        ..Settings::new(NodeId(2), (1..=3).map(NodeId).collect())
-    };
-    let mut machine = Machine::new(settings);
-    storage.recover(|record| machine.recover(record).unwrap()).unwrap();
-    machine.recover(Record::Founded).unwrap();
-    let config = machine.replica().membership().number;
-    let mut turn = Turn::new(machine, storage, None, 4 << 20, 64 << 20).unwrap();
-    let mut diary = Diary::default();
-    turn.start(&mut diary).unwrap();
+    let nodes = (1..=3).map(NodeId).collect();
+    let (mut turn, mut diary) = node(disk, NodeId(2), nodes, Some(Record::Founded));
+    let config = turn.machine().replica().membership().number;
     let accept = |slot, chosen_upto| Input::Paxos {
         from: NodeId(1),
         message: Message::Accept {
