@@ -168,7 +168,8 @@ fn put(endpoints: &[String], writes: Writes, sender: &Sender<Done>, is_over: &At
                 if_absent: false,
                 want_previous: false,
             };
-            let at = pool.submit(client, 0, RequestOp::Write(op), TIMEOUT);
+            let at = pool.now();
+            pool.submit(at, client, 0, RequestOp::Write(op), TIMEOUT);
             begun[client] = origin + Duration::from_nanos(at.0);
         }
         let until = pool.now() + Duration::from_millis(50);

@@ -24,7 +24,7 @@ pub fn run(global: &Global, command: &DataCommand) -> io::Result<u8> {
         complain(&error);
         return Ok(exit::USAGE);
     }
-    let op = match command.to_request_op() {
+    let op = match command.into_request_op() {
         Ok(op) => op,
         Err(error) => {
             complain(&error.to_string());

@@ -201,7 +201,7 @@ impl Client {
         let now = self.pool.now();
         self.pool.turn(Some(now), &mut completions)?;
         self.token += 1;
-        self.pool.submit(0, self.token, op, self.timeout);
+        self.pool.submit(self.pool.now(), 0, self.token, op, self.timeout);
         loop {
             self.pool.turn(None, &mut completions)?;
             if let Some(completion) = completions.pop() {

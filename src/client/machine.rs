@@ -152,8 +152,8 @@ pub struct ClientMachine {
     session_id: u128,
     /// When a write of the session was last sent.
     session_used: Time,
-    /// By serial; a request id is the serial and, in its low bits, the attempt.
-    operations: BTreeMap<u64, Operation>,
+    /// By serial; a request id is the serial and, in its low bits, the attempt. Boxed, since a tree moves what it holds.
+    operations: BTreeMap<u64, Box<Operation>>,
     serial: u64,
     /// Operations of the caller among them.
     callers: usize,
@@ -279,8 +279,8 @@ impl ClientMachine {
     /// A new operation, which stands in the queue from now on.
     fn add(&mut self, purpose: Purpose, op: RequestOp, deadline: Time) -> u64 {
         self.serial += 1;
-        self.operations
-            .insert(self.serial, Operation::new(purpose, op, deadline, Wait::Turn));
+        let operation = Box::new(Operation::new(purpose, op, deadline, Wait::Turn));
+        self.operations.insert(self.serial, operation);
         self.ready.push_back(self.serial);
         self.wake_at(deadline);
         self.serial
@@ -392,7 +392,7 @@ impl ClientMachine {
     }
 
     fn on_refused(&mut self, now: Time, serial: u64, refusal: Refusal, effects: &mut Vec<Effect>) {
-        let Operation { tries, named, .. } = self.operations[&serial];
+        let Operation { tries, named, .. } = *self.operations[&serial];
         let code = refusal.code;
         if code == Code::SessionExpired
             && let SessionState::Open(session) = &self.session
@@ -580,7 +580,7 @@ impl ClientMachine {
             .is_some_and(|operation| operation.wait == Wait::Session);
         if waits_for_session
             && let SessionState::Opening(open) = self.session
-            && let Some(failure) = self.operations.get(&open).and_then(Operation::failure)
+            && let Some(failure) = self.operations.get(&open).and_then(|open| open.failure())
             && failure.cause != Cause::ConnectionLost
         {
             let words = "while its session was to be opened".to_string();

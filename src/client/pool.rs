@@ -46,8 +46,10 @@ struct Member {
     connections: Vec<Option<usize>>,
     /// The alarm that stands for it in the heap.
     alarm: Option<Time>,
-    /// What it still has to be told.
+    /// What it still has to be told, of what it wanted done just now.
     inputs: VecDeque<Input>,
+    /// Whether it was stepped since the loop last looked at its deadline.
+    is_stepped: bool,
     closed: bool,
 }
 
@@ -65,6 +67,8 @@ pub struct Pool {
     /// Connections with bytes to write.
     dirty: Vec<usize>,
     alarms: BinaryHeap<Reverse<(Time, usize)>>,
+    /// Clients that were stepped since the loop last waited: each is asked for its deadline once, before the loop waits.
+    stepped: Vec<usize>,
     completions: Vec<Completion>,
     effects: Vec<Effect>,
     scratch: Vec<u8>,
@@ -87,6 +91,7 @@ impl Pool {
             free: Vec::new(),
             dirty: Vec::new(),
             alarms: BinaryHeap::new(),
+            stepped: Vec::new(),
             completions: Vec::new(),
             effects: Vec::new(),
             scratch: vec![0; READ_BYTES],
@@ -100,6 +105,7 @@ impl Pool {
             connections: Vec::new(),
             alarm: None,
             inputs: VecDeque::new(),
+            is_stepped: false,
             closed: false,
         });
         self.members.len() - 1
@@ -126,12 +132,11 @@ impl Pool {
         nodes.map(|(node, debug)| (node, debug.to_string())).collect()
     }
 
-    /// Hands in an operation; it leaves with the next [`Pool::turn`]. Returns the moment at which it began.
-    pub fn submit(&mut self, client: usize, token: u64, op: RequestOp, timeout: Duration) -> Time {
-        let now = self.now();
+    /// Hands in an operation that begins `now`, as [`Pool::now`] said since the last [`Pool::turn`]; it leaves with the
+    /// next one.
+    pub fn submit(&mut self, now: Time, client: usize, token: u64, op: RequestOp, timeout: Duration) {
         let deadline = now + timeout;
         self.step(client, now, Input::Submit { token, op, deadline });
-        now
     }
 
     /// Runs the loop once: sends, waits for news until `until` at most, reads, and appends what ended.
@@ -172,6 +177,10 @@ impl Pool {
     }
 
     fn wait(&mut self, until: Option<Time>) -> io::Result<()> {
+        while let Some(client) = self.stepped.pop() {
+            self.members[client].is_stepped = false;
+            self.set_alarm(client);
+        }
         let alarm = self.alarms.peek().map(|Reverse((at, _))| *at);
         let earliest = [until, alarm].into_iter().flatten().min();
         let timeout = earliest.and_then(|at| self.alarm.timeout(at.since(self.now())));
@@ -292,16 +301,20 @@ impl Pool {
 
     /// Steps a machine, and carries out what follows, and what follows from that.
     fn step(&mut self, client: usize, now: Time, input: Input) {
-        self.members[client].inputs.push_back(input);
         let mut effects = std::mem::take(&mut self.effects);
-        while let Some(input) = self.members[client].inputs.pop_front() {
+        let mut next = Some(input);
+        while let Some(input) = next {
             self.members[client].machine.step(now, input, &mut effects);
             for effect in effects.drain(..) {
                 self.carry_out(client, now, effect);
             }
+            next = self.members[client].inputs.pop_front();
         }
         self.effects = effects;
-        self.set_alarm(client);
+        if !self.members[client].is_stepped {
+            self.members[client].is_stepped = true;
+            self.stepped.push(client);
+        }
     }
 
     fn carry_out(&mut self, client: usize, now: Time, effect: Effect) {

@@ -30,7 +30,7 @@ pub fn statuses(endpoints: &[String], options: &Options, timeout: Duration) -> i
             ..options.clone()
         };
         let client = pool.add(ClientMachine::new(vec![endpoint.clone()], options));
-        pool.submit(client, 0, RequestOp::Status, timeout);
+        pool.submit(pool.now(), client, 0, RequestOp::Status, timeout);
     }
     let mut answers: Vec<Option<Result<Value, String>>> = vec![None; endpoints.len()];
     let mut completions = Vec::new();

@@ -113,7 +113,9 @@ fn many_clients_share_one_loop_and_every_operation_ends_once() {
             if_absent: false,
             want_previous: false,
         });
-        pool.submit(client, token, op, Duration::from_secs(5))
+        let now = pool.now();
+        pool.submit(now, client, token, op, Duration::from_secs(5));
+        now
     };
     let mut begun = Vec::new();
     (0..CLIENTS).for_each(|client| begun.push(submit(&mut pool, client, 1)));

@@ -232,7 +232,7 @@ impl DataCommand {
     ///
     /// # Errors
     /// [`ParseError`] if a key or a value is outside its limits.
-    pub fn to_request_op(&self) -> Result<RequestOp, ParseError> {
+    pub fn into_request_op(self) -> Result<RequestOp, ParseError> {
         self.check_sizes()?;
         Ok(match self {
             DataCommand::Put {
@@ -241,19 +241,19 @@ impl DataCommand {
                 if_absent,
                 prev,
             } => RequestOp::Write(Op::Put {
-                key: key.clone(),
-                value: value.clone(),
-                if_absent: *if_absent,
-                want_previous: *prev,
+                key,
+                value,
+                if_absent,
+                want_previous: prev,
             }),
-            DataCommand::Get { key, stale: false, .. } => RequestOp::Get { key: key.clone() },
+            DataCommand::Get { key, stale: false, .. } => RequestOp::Get { key },
             DataCommand::Get { key, at_least, .. } => RequestOp::GetStale {
-                key: key.clone(),
+                key,
                 at_least: Slot(at_least.unwrap_or(0)),
             },
             DataCommand::Del { key, prev } => RequestOp::Write(Op::Del {
-                key: key.clone(),
-                want_previous: *prev,
+                key,
+                want_previous: prev,
             }),
             DataCommand::Cas {
                 key,
@@ -262,10 +262,10 @@ impl DataCommand {
                 new,
                 prev,
             } => RequestOp::Write(Op::Cas {
-                key: key.clone(),
-                expect: expected(old.as_ref(), *version)?,
-                value: new.clone(),
-                want_previous: *prev,
+                key,
+                expect: expected(old, version)?,
+                value: new,
+                want_previous: prev,
             }),
         })
     }
@@ -293,9 +293,9 @@ impl DataCommand {
 }
 
 /// What a cas compares with; both or neither cannot come from clap, but may from a caller that built the command.
-fn expected(old: Option<&Bytes>, version: Option<u64>) -> Result<Expect, ParseError> {
+fn expected(old: Option<Bytes>, version: Option<u64>) -> Result<Expect, ParseError> {
     match (old, version) {
-        (Some(old), None) => Ok(Expect::Value(old.clone())),
+        (Some(old), None) => Ok(Expect::Value(old)),
         (None, Some(version)) => Ok(Expect::Version(version)),
         (Some(_), Some(_)) | (None, None) => Err(ParseError::Usage {
             message: "cas needs one of --old VALUE and --version N".into(),
@@ -343,7 +343,7 @@ mod tests {
 
     fn op(line: &str) -> RequestOp {
         parse_line(line)
-            .and_then(|command| command.to_request_op())
+            .and_then(|command| command.into_request_op())
             .unwrap_or_else(|error| panic!("{line}: {error}"))
     }
 

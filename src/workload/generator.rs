@@ -3,7 +3,7 @@
 //! Zipfian draws follow Gray et al., "Quickly Generating Billion-Record Synthetic Databases" (SIGMOD 1994), section 3,
 //! as YCSB does: the key with number 0 is the hottest, or, of `latest`, the one that was added last.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::collections::BTreeSet;
 
 /// Most keys of one set: the zipfian constant is summed up over all of them.
@@ -12,6 +12,16 @@ pub const KEYS_MAX: u64 = 100_000_000;
 pub const THETA_DEFAULT: f64 = 0.99;
 /// Length of a drawn key, run id included, bytes; longer only if prefix and number need it.
 pub const KEY_BYTES: usize = 16;
+/// Keys and values are made in blocks of about so many bytes that many of them share: one costs no allocation of its own.
+const BLOCK_BYTES: usize = 16 << 10;
+/// Digits of numbers, of any base up to 36.
+const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+/// Digits of the longest number, in base ten.
+const DIGITS_MAX: usize = 20;
+const _: () = assert!(
+    KEY_BYTES <= DIGITS_MAX,
+    "a number is filled up with zeros to a whole key at most"
+);
 
 /// A set of keys, as a script names it.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +75,8 @@ pub struct KeySpace {
     /// Acknowledged, with a gap before them.
     ahead: BTreeSet<u64>,
     in_order: u64,
+    /// Where the next keys are made.
+    block: BytesMut,
 }
 
 impl KeySpace {
@@ -83,6 +95,7 @@ impl KeySpace {
             handed_out: spec.count,
             ahead: BTreeSet::new(),
             in_order: 0,
+            block: BytesMut::with_capacity(BLOCK_BYTES),
         }
     }
 
@@ -121,9 +134,12 @@ impl KeySpace {
     }
 
     /// The key with a number.
-    pub fn key(&self, number: u64) -> Bytes {
-        let KeySpace { prefix, width, .. } = self;
-        Bytes::from(format!("{prefix}{number:0width$}"))
+    pub fn key(&mut self, number: u64) -> Bytes {
+        let key = &mut self.block;
+        key.reserve(self.prefix.len() + DIGITS_MAX);
+        key.extend_from_slice(self.prefix.as_bytes());
+        push_number(number, 10, self.width, key);
+        key.split().freeze()
     }
 
     /// How many keys may be drawn.
@@ -187,6 +203,8 @@ impl Zipf {
 pub struct Values {
     bytes: usize,
     filling: Bytes,
+    /// Where the next values are made.
+    block: BytesMut,
 }
 
 impl Values {
@@ -196,37 +214,37 @@ impl Values {
         Values {
             bytes: spec.bytes,
             filling: Bytes::from(filling),
+            block: BytesMut::with_capacity(BLOCK_BYTES),
         }
     }
 
     /// The value with the given number of the given writer. No two pairs give the same.
-    pub fn value(&self, writer: u64, number: u64) -> Bytes {
-        let mut value = Vec::with_capacity(self.bytes.max(24));
-        push_base36(writer, &mut value);
-        value.push(b'.');
-        push_base36(number, &mut value);
+    pub fn value(&mut self, writer: u64, number: u64) -> Bytes {
+        let value = &mut self.block;
+        value.reserve(self.bytes.max(2 * DIGITS_MAX));
+        push_number(writer, 36, 1, value);
+        value.extend_from_slice(b".");
+        push_number(number, 36, 1, value);
         if value.len() < self.bytes {
             // A dot ends the number, so that filling cannot be taken for digits of it.
-            value.push(b'.');
+            value.extend_from_slice(b".");
             let left = self.bytes - value.len();
             value.extend_from_slice(&self.filling[..left]);
         }
-        Bytes::from(value)
+        value.split().freeze()
     }
 }
 
-fn push_base36(mut number: u64, out: &mut Vec<u8>) {
-    let start = out.len();
-    loop {
-        let digit = u32::try_from(number % 36).expect("below 36");
-        let digit = char::from_digit(digit, 36).expect("below 36");
-        out.push(digit as u8);
-        number /= 36;
-        if number == 0 {
-            break;
-        }
+/// Puts `number` behind what `out` holds: in digits of `base`, and at least `width` of them.
+fn push_number(mut number: u64, base: u64, width: usize, out: &mut BytesMut) {
+    let mut digits = [b'0'; DIGITS_MAX];
+    let mut first = DIGITS_MAX;
+    while number > 0 {
+        first -= 1;
+        digits[first] = DIGITS[(number % base) as usize];
+        number /= base;
     }
-    out[start..].reverse();
+    out.extend_from_slice(&digits[first.min(DIGITS_MAX - width)..]);
 }
 
 /// A random generator for one of many users of a seed: the same for the same pair, and unlike its neighbours'.
@@ -325,7 +343,7 @@ mod tests {
 
     #[test]
     fn values_are_unique_and_as_long_as_asked() {
-        let values = Values::new(ValueSpec { bytes: 12 }, &mut seeded(1, 1));
+        let mut values = Values::new(ValueSpec { bytes: 12 }, &mut seeded(1, 1));
         let mut seen = BTreeSet::new();
         for writer in [0, 1, 35, 36, 1_000] {
             for number in 0..2_000 {
@@ -334,7 +352,7 @@ mod tests {
                 assert!(seen.insert(value));
             }
         }
-        let short = Values::new(ValueSpec { bytes: 0 }, &mut seeded(1, 1));
+        let mut short = Values::new(ValueSpec { bytes: 0 }, &mut seeded(1, 1));
         assert_eq!(short.value(36, 71), "10.1z");
     }
 

@@ -216,7 +216,7 @@ mod tests {
     use bytes::Bytes;
 
     fn op(line: &str) -> RequestOp {
-        parse_line(line).and_then(|command| command.to_request_op()).unwrap()
+        parse_line(line).and_then(|command| command.into_request_op()).unwrap()
     }
 
     fn done(answer: Answer) -> Ended {

@@ -203,8 +203,18 @@ impl Runner<'_, '_> {
     fn go(&mut self, interrupt: &AtomicBool) -> Result<(), RunError> {
         let mut completions = Vec::new();
         while !interrupt.load(Ordering::Relaxed) {
-            while let Some(action) = self.plan.next(self.pool.now()) {
-                self.act(action)?;
+            let mut now = self.pool.now();
+            if now >= self.next_look {
+                self.look(now)?;
+                now = self.pool.now();
+            }
+            while let Some(action) = self.plan.next(now) {
+                // One look at the clock serves all operations that begin in this round: their bytes leave together, after
+                // it. Whatever else there is to do may take its time, and may go on without end.
+                if !matches!(action, Action::Submit(_)) {
+                    now = self.pool.now();
+                }
+                self.act(action, now)?;
             }
             // Whoever stopped the run waits for nothing: what is open ends when the clients are closed.
             if self.plan.is_over() || self.plan.stopped().is_some() {
@@ -218,17 +228,14 @@ impl Runner<'_, '_> {
             for completion in completions.drain(..) {
                 self.finish(completion)?;
             }
-            if self.pool.now() >= self.next_look {
-                self.look()?;
-            }
         }
         Ok(())
     }
 
     /// Carries out one action of the plan.
-    fn act(&mut self, action: Action) -> Result<(), RunError> {
+    fn act(&mut self, action: Action, now: Time) -> Result<(), RunError> {
         match action {
-            Action::Submit(submission) => self.submit(submission)?,
+            Action::Submit(submission) => self.submit(submission, now)?,
             Action::Fault { place, node, command } => {
                 let known = (0..self.pool.clients()).find_map(|client| {
                     let nodes = self.pool.nodes(client);
@@ -238,7 +245,7 @@ impl Runner<'_, '_> {
                 let endpoints = &self.settings.endpoints;
                 self.conversations
                     .begin(place, node, command.to_string(), known, endpoints)?;
-                self.next_look = self.pool.now() + LOOK_FOR_REPLY;
+                self.next_look = now + LOOK_FOR_REPLY;
             }
             Action::Kill { place, node } => {
                 let outcome = self.nodes.as_mut().map_or_else(nobody, |nodes| nodes.kill(node));
@@ -253,7 +260,8 @@ impl Runner<'_, '_> {
         Ok(())
     }
 
-    fn submit(&mut self, submission: Submission) -> Result<(), RunError> {
+    /// Bytes leave with the pool's next turn: `now` is before the first.
+    fn submit(&mut self, submission: Submission, now: Time) -> Result<(), RunError> {
         let Submission {
             place,
             client,
@@ -262,17 +270,14 @@ impl Runner<'_, '_> {
             intended,
             counted,
         } = submission;
-        let recorded = self.recorder.is_some().then(|| op.clone());
         if counted {
-            self.meter.begin(self.pool.now())?;
+            self.meter.begin(now)?;
         }
-        // Bytes leave with the pool's next turn: this moment is before the first.
-        let begun = self
-            .pool
-            .submit(client, place as u64, op, self.settings.options.timeout);
-        if let (Some(recorder), Some(op)) = (&mut self.recorder, recorded) {
-            recorder.invoke(place, &op, begun)?;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.invoke(place, &op, now)?;
         }
+        let timeout = self.settings.options.timeout;
+        self.pool.submit(now, client, place as u64, op, timeout);
         if self.open.len() <= place {
             self.open.resize(place + 1, None);
         }
@@ -307,14 +312,13 @@ impl Runner<'_, '_> {
     }
 
     /// What is not the clients': replies of debug ports, the nodes' processes, the progress line.
-    fn look(&mut self) -> Result<(), RunError> {
+    fn look(&mut self, now: Time) -> Result<(), RunError> {
         while let Some(reply) = self.conversations.next() {
             self.plan.acted(reply.place, reply.outcome);
         }
         if let Some(nodes) = &mut self.nodes {
             nodes.look().map_err(RunError::Nodes)?;
         }
-        let now = self.pool.now();
         self.progress.show(now, &self.summary);
         let span = if self.conversations.is_open() {
             LOOK_FOR_REPLY

@@ -81,7 +81,7 @@ fn commands_and_flags_of_any_text_are_taken_or_refused() {
         };
         let data = match DataCommand::from_words(&split) {
             // What is taken has a request, or a reason why not.
-            Ok(data) => format!("{} {:?}", data.verb(), data.to_request_op().is_ok()),
+            Ok(data) => format!("{} {:?}", data.verb(), data.into_request_op().is_ok()),
             Err(error) => one_line(error.code(), &error.to_string()),
         };
         let fault = match FaultCommand::from_words(&split) {

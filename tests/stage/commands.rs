@@ -189,7 +189,7 @@ impl Stage {
     fn ask_in_words(&mut self, id: NodeId, verb: &str, arguments: &[&str]) {
         // `x=1` is how a script writes the two words of a put.
         let line = format!("{verb} {}", arguments.join(" ").replacen('=', " ", 1));
-        let op = parse_line(&line).and_then(|command| command.to_request_op());
+        let op = parse_line(&line).and_then(|command| command.into_request_op());
         self.ask(id, op.unwrap_or_else(|error| panic!("{line}: {error}")));
     }
 

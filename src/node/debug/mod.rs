@@ -138,7 +138,7 @@ pub fn execute(context: &mut Context<'_>, session: &mut Session, line: &[u8]) ->
 
 fn run(context: &mut Context<'_>, session: &mut Session, json: bool, command: Command) -> Asked {
     let view = match command {
-        Command::Data(command) => return run_data(context, session, json, &command),
+        Command::Data(command) => return run_data(context, session, json, command),
         Command::Fault(fault) => {
             run_fault(context, json, fault);
             return None;
@@ -234,8 +234,8 @@ fn run_fault(context: &mut Context<'_>, json: bool, fault: FaultCommand) {
     reply::ok(context.out, "");
 }
 
-fn run_data(context: &mut Context<'_>, session: &mut Session, json: bool, command: &DataCommand) -> Asked {
-    let op = match command.to_request_op() {
+fn run_data(context: &mut Context<'_>, session: &mut Session, json: bool, command: DataCommand) -> Asked {
+    let op = match command.into_request_op() {
         Ok(op) => op,
         Err(error) => {
             refuse(context, &error);

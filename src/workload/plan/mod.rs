@@ -394,7 +394,7 @@ impl Plan {
         let place = &mut self.places[id];
         let kind = Kind::of(&template.pattern);
         let filled = place.fill_in(&mut self.draws, program, template);
-        let op = filled.and_then(|command| command.to_request_op().map_err(|error: ParseError| error.to_string()));
+        let op = filled.and_then(|command| command.into_request_op().map_err(|error: ParseError| error.to_string()));
         let op = op.map_err(|why| self.wrong(program, id, why))?;
         Ok(Flow::Act(Action::Submit(Submission {
             place: id,
@@ -422,14 +422,15 @@ impl Plan {
         if place.load >= program.keys[keys].count {
             return Ok(Flow::Next);
         }
+        let key = self.draws.keys[keys].key(place.load);
         let command = DataCommand::Put {
-            key: self.draws.key_of_run(self.draws.keys[keys].key(place.load)),
-            value: place.value(&self.draws.values[values]),
+            key: self.draws.key_of_run(key),
+            value: place.value(&mut self.draws.values[values]),
             if_absent: false,
             prev: false,
         };
         let client = place.client;
-        let op = command.to_request_op();
+        let op = command.into_request_op();
         let op = op.map_err(|error| self.wrong(program, id, error.to_string()))?;
         Ok(Flow::Act(Action::Submit(Submission {
             place: id,

@@ -225,7 +225,7 @@ impl Place {
     }
 
     /// A value that nobody else writes: places are numbered over all clients, and who writes is in the value.
-    pub(super) fn value(&mut self, values: &Values) -> Bytes {
+    pub(super) fn value(&mut self, values: &mut Values) -> Bytes {
         self.written += 1;
         values.value(self.id as u64, self.written - 1)
     }
@@ -270,7 +270,7 @@ impl Place {
                 self.grown.push((*keys, number));
                 draws.keys[*keys].key(number)
             }
-            Part::Value(values) => self.value(&draws.values[*values]),
+            Part::Value(values) => self.value(&mut draws.values[*values]),
             Part::Client => Bytes::from(self.client_name(&program.groups[self.group])),
             Part::Copy => Bytes::from((self.copy + 1).to_string()),
             Part::Round => {
