@@ -338,6 +338,7 @@ impl ClientMachine {
         let Some(operation) = self.operations.get_mut(&serial) else {
             return; // it has ended: its deadline passed, or another attempt was answered
         };
+        let purpose = operation.purpose;
         let is_awaited = operation
             .attempt()
             .is_some_and(|attempt| attempt.request_id == request_id);
@@ -345,7 +346,7 @@ impl ClientMachine {
             // A result is the operation's, whichever attempt brought it.
             Outcome::Done(served) => {
                 self.links.served(endpoint);
-                self.on_done(now, serial, served, effects);
+                self.on_done(now, serial, purpose, served, effects);
             }
             // Anything else speaks of its attempt, and one that is not waited for any more has been counted as lost.
             Outcome::NotDone { .. } | Outcome::Unknown { .. } if !is_awaited => {}
@@ -372,8 +373,7 @@ impl ClientMachine {
         }
     }
 
-    fn on_done(&mut self, now: Time, serial: u64, served: Served, effects: &mut Vec<Effect>) {
-        let purpose = self.operations[&serial].purpose;
+    fn on_done(&mut self, now: Time, serial: u64, purpose: Purpose, served: Served, effects: &mut Vec<Effect>) {
         if purpose == Purpose::Open
             && let Served::Done(done) = &served
             && let Answer::Opened { opened } = done.answer

@@ -302,13 +302,15 @@ impl Pool {
     /// Steps a machine, and carries out what follows, and what follows from that.
     fn step(&mut self, client: usize, now: Time, input: Input) {
         let mut effects = std::mem::take(&mut self.effects);
-        let mut next = Some(input);
-        while let Some(input) = next {
-            self.members[client].machine.step(now, input, &mut effects);
+        self.members[client].machine.step(now, input, &mut effects);
+        loop {
             for effect in effects.drain(..) {
                 self.carry_out(client, now, effect);
             }
-            next = self.members[client].inputs.pop_front();
+            let Some(input) = self.members[client].inputs.pop_front() else {
+                break;
+            };
+            self.members[client].machine.step(now, input, &mut effects);
         }
         self.effects = effects;
         if !self.members[client].is_stepped {

@@ -85,7 +85,7 @@ pub(super) fn take_reply(from: &mut Reader<'_>) -> Result<Reply, DecodeError> {
 
 fn take_leader(from: &mut Reader<'_>) -> Result<Option<(NodeId, Arc<str>)>, DecodeError> {
     let leader = NodeId::take(from, "leader")?;
-    let address = from.text8(ADDRESS_BYTES_MAX, "leader address")?;
+    let address = from.str8(ADDRESS_BYTES_MAX, "leader address")?;
     if leader != NodeId(0) {
         return Ok(Some((leader, address.into())));
     }

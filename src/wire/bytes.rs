@@ -234,8 +234,16 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError::Truncated`], [`DecodeError::OutOfRange`], [`DecodeError::NotUtf8`].
     pub fn text8(&mut self, max: usize, field: &'static str) -> Result<String, DecodeError> {
+        self.str8(max, field).map(str::to_owned)
+    }
+
+    /// Text behind a length of one byte, at most `max` bytes long, borrowed.
+    ///
+    /// # Errors
+    /// As [`Reader::text8`].
+    pub fn str8(&mut self, max: usize, field: &'static str) -> Result<&'a str, DecodeError> {
         let length = self.u8(field)?;
-        self.text(usize::from(length), max, field)
+        self.str(usize::from(length), max, field)
     }
 
     /// Text behind a length of two bytes, at most `max` bytes long.
@@ -252,14 +260,17 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// As [`Reader::text8`].
     pub fn text(&mut self, length: usize, max: usize, field: &'static str) -> Result<String, DecodeError> {
+        self.str(length, max, field).map(str::to_owned)
+    }
+
+    fn str(&mut self, length: usize, max: usize, field: &'static str) -> Result<&'a str, DecodeError> {
         if length > max {
             return Err(DecodeError::OutOfRange {
                 field,
                 value: length as u64,
             });
         }
-        let text = std::str::from_utf8(self.slice(length, field)?).map_err(|_| DecodeError::NotUtf8 { field })?;
-        Ok(text.to_owned())
+        std::str::from_utf8(self.slice(length, field)?).map_err(|_| DecodeError::NotUtf8 { field })
     }
 
     /// A number of items, each at least `item_bytes_min` long; checked against what is left, so that a list of so many

@@ -307,7 +307,7 @@ impl Runner<'_, '_> {
         {
             self.summary.add(kind, intended, now, &ended);
         }
-        self.plan.finished(place, now, &ended);
+        self.plan.finished(place, now, ended);
         Ok(())
     }
 

@@ -41,7 +41,6 @@ pub struct Figures {
 pub struct Summary {
     /// By kind, in the order of [`Kind::ALL`].
     kinds: [Figures; 4],
-    all: Figures,
     series: Series,
     /// When the first that counts was meant to begin, and when the last ended.
     first: Option<Time>,
@@ -66,7 +65,6 @@ impl Default for Summary {
     fn default() -> Summary {
         Summary {
             kinds: std::array::from_fn(|_| Figures::default()),
-            all: Figures::default(),
             series: Series::default(),
             first: None,
             last: Time::ZERO,
@@ -94,6 +92,15 @@ impl Figures {
             Ended::NotDone { .. } => self.not_done += 1,
             Ended::Unknown { .. } => self.unknown += 1,
         }
+    }
+
+    fn take_in(&mut self, others: &Figures) {
+        self.done += others.done;
+        self.no += others.no;
+        self.not_done += others.not_done;
+        self.unknown += others.unknown;
+        let taken = self.latencies.add(&others.latencies);
+        taken.expect("a histogram that grows takes what another one of as many figures holds");
     }
 
     /// A quantile of the latencies of what was done, from 0 to 1, microseconds; 0 of nothing.
@@ -178,7 +185,6 @@ impl Summary {
     pub fn add(&mut self, kind: Kind, intended: Time, now: Time, ended: &Ended) {
         let took = now.since(intended);
         self.kinds[kind as usize].add(ended, took);
-        self.all.add(ended, took);
         self.series.add(now, took, matches!(ended, Ended::Done(_)));
         self.first = Some(self.first.map_or(intended, |first| first.min(intended)));
         self.last = self.last.max(now);
@@ -195,8 +201,10 @@ impl Summary {
     }
 
     /// The figures of all operations together.
-    pub fn all(&self) -> &Figures {
-        &self.all
+    pub fn all(&self) -> Figures {
+        let mut all = Figures::default();
+        self.kinds.iter().for_each(|figures| all.take_in(figures));
+        all
     }
 
     /// The figures of one kind.
@@ -218,13 +226,14 @@ impl Summary {
     /// Expectations of the run that do not hold, each in a line.
     pub fn unmet(&self, expectations: &[(Position, RunExpectation)]) -> Vec<String> {
         let mut unmet = Vec::new();
+        let all = self.all();
         for (at, expectation) in expectations {
             let figures = match expectation.operation {
                 Some(name) => Kind::ALL
                     .into_iter()
                     .find(|kind| kind.name() == name)
                     .map(|kind| self.of(kind)),
-                None => Some(&self.all),
+                None => Some(&all),
             };
             let found = figures.map_or(0.0, |figures| figures.metric(expectation.metric, self.elapsed()));
             if !expectation.comparison.holds(found, expectation.limit) {
@@ -252,7 +261,7 @@ impl Summary {
                 text.push('\n');
             }
         }
-        text.push_str(&self.all.row("all", elapsed));
+        text.push_str(&self.all().row("all", elapsed));
         text.push('\n');
         for (cause, count, words) in &self.causes {
             writeln!(text, "{count} times {cause}, first: {words}").expect("a String takes every write");
@@ -281,7 +290,7 @@ impl Summary {
 
     /// The latencies of all that was done as bars, for people.
     pub fn histogram_text(&self) -> String {
-        let bars = self.all.histogram();
+        let bars = self.all().histogram();
         let highest = bars.iter().map(|(_, count)| *count).max().unwrap_or(1);
         let mut text = String::new();
         for (up_to, count) in bars {
@@ -294,7 +303,8 @@ impl Summary {
     /// The figures for programs: of all operations, and under `operations` the same of each kind.
     pub fn json(&self) -> Map<String, Value> {
         let elapsed = self.elapsed();
-        let mut object = self.all.json(elapsed);
+        let all = self.all();
+        let mut object = all.json(elapsed);
         object.insert("elapsed_s".into(), json!(rounded(elapsed.as_secs_f64())));
         let kinds = Kind::ALL.into_iter().filter(|kind| self.of(*kind).ops() > 0);
         let kinds = kinds.map(|kind| (kind.name().to_owned(), Value::Object(self.of(kind).json(elapsed))));
@@ -304,7 +314,7 @@ impl Summary {
             .iter()
             .map(|(cause, count, _)| ((*cause).to_owned(), json!(count)));
         object.insert("causes".into(), Value::Object(causes.collect()));
-        object.insert("histogram_us".into(), json!(self.all.histogram()));
+        object.insert("histogram_us".into(), json!(all.histogram()));
         object.insert("seconds".into(), self.series.json());
         object
     }

@@ -23,8 +23,9 @@ pub use place::{Datum, Ended};
 use super::generator::{KeySpace, Values, seeded};
 use super::script::expect::Expectation;
 use super::script::program::{CommandTemplate, MAIN, Program, Step};
-use crate::command::{DataCommand, ParseError};
+use crate::command::DataCommand;
 use crate::time::Time;
+use crate::wire::RequestOp;
 use bytes::Bytes;
 use place::{Frame, Loop, Place};
 use std::cmp::Reverse;
@@ -45,10 +46,10 @@ enum Flow {
     Next,
     /// That step.
     To(usize),
-    /// Something is to be done; the place waits for its end, and goes on with the step behind.
-    Act(Action),
-    /// Something is to be done, and nobody waits for it.
-    Say(Action),
+    /// [`Plan::action`] is to be done; the place waits for its end, and goes on with the step behind.
+    Act,
+    /// [`Plan::action`] is to be done, and nobody waits for it.
+    Say,
     /// The place waits and does this step again.
     Again,
     /// The place waits and goes on with the step behind.
@@ -80,6 +81,8 @@ pub struct Plan {
     standing: Vec<Vec<usize>>,
     /// Who waits for a group, or for all.
     waiting: Vec<(usize, Option<usize>)>,
+    /// What the step that was just made wants done.
+    action: Option<Action>,
     /// Actions whose end was not told yet.
     open: usize,
     count_from: Time,
@@ -141,6 +144,7 @@ impl Plan {
             ready: VecDeque::from([0]),
             timers: BinaryHeap::new(),
             waiting: Vec::new(),
+            action: None,
             open: 0,
             count_from: Time::ZERO,
             stop: None,
@@ -159,8 +163,9 @@ impl Plan {
         // Bounded, so that a script of loops without commands does not hold up sockets either.
         for _ in 0..=self.places.len() {
             let Some(place) = self.ready.pop_front() else { break };
-            if let Some(action) = self.turn(&program, place, now) {
-                return Some(action);
+            self.turn(&program, place, now);
+            if self.action.is_some() {
+                return self.action.take();
             }
         }
         if self.ready.is_empty() && self.timers.is_empty() && self.open == 0 && !self.is_over() {
@@ -201,27 +206,28 @@ impl Plan {
     }
 
     /// The operation of a place ended.
-    pub fn finished(&mut self, place: usize, now: Time, ended: &Ended) {
+    pub fn finished(&mut self, place: usize, now: Time, ended: Ended) {
         self.open -= 1;
         let program = Rc::clone(&self.program);
         let state = &mut self.places[place];
         for (keys, number) in state.grown.drain(..) {
             self.draws.keys[keys].acknowledge(number);
         }
+        let is_done = matches!(ended, Ended::Done(_));
+        let rests = matches!(ended, Ended::NotDone { .. });
         state.note(ended);
         if self.stop.is_some() {
             return;
         }
-        let is_done = matches!(ended, Ended::Done(_));
         // Only a place that loads stands at a load: the script itself goes past it.
         if let Step::Load { .. } = program.code[state.pc] {
-            if let Err(stop) = state.loaded(ended, program.groups[state.group].places()) {
+            if let Err(stop) = state.loaded(program.groups[state.group].places()) {
                 return self.stop(stop);
             }
         } else if !is_done && !matches!(program.code[state.pc], Step::Expect(_)) {
             state.leave_arm();
         }
-        if matches!(ended, Ended::NotDone { .. }) {
+        if rests {
             self.timers.push(Reverse((now + PAUSE_NOT_DONE, place)));
         } else {
             self.ready.push_back(place);
@@ -240,48 +246,42 @@ impl Plan {
         }
     }
 
-    /// Lets a place make steps until it has to wait.
-    fn turn(&mut self, program: &Program, id: usize, now: Time) -> Option<Action> {
+    /// Lets a place make steps until it has to wait, or wants something done.
+    fn turn(&mut self, program: &Program, id: usize, now: Time) {
         for _ in 0..STEPS_PER_TURN {
             let pc = self.places[id].pc;
             let flow = match self.step(program, id, &program.code[pc], now) {
                 Ok(flow) => flow,
-                Err(stop) => {
-                    self.stop(stop);
-                    return None;
-                }
+                Err(stop) => return self.stop(stop),
             };
             let place = &mut self.places[id];
             match flow {
                 Flow::Next => place.pc += 1,
                 Flow::To(pc) => place.pc = pc,
-                Flow::Act(action) => {
+                Flow::Act => {
                     // A load stays at its step until all its keys are in.
                     place.pc += usize::from(!matches!(program.code[pc], Step::Load { .. }));
                     self.open += 1;
-                    return Some(action);
+                    return;
                 }
-                Flow::Say(action) => {
+                Flow::Say => {
                     place.pc += 1;
                     self.ready.push_front(id);
-                    return Some(action);
+                    return;
                 }
-                Flow::Again => return None,
+                Flow::Again => return,
                 Flow::Behind => {
                     place.pc += 1;
                     // Now that it stands there, it may be the last for whom the others wait.
-                    self.release(program);
-                    return None;
+                    return self.release(program);
                 }
                 Flow::End => {
                     self.groups[place.group].alive -= 1;
-                    self.release(program);
-                    return None;
+                    return self.release(program);
                 }
             }
         }
         self.ready.push_back(id);
-        None
     }
 
     /// One step of one place. Branches here, works in the functions below.
@@ -309,7 +309,8 @@ impl Plan {
                     .collect();
                 let words = words.map_err(|why| self.wrong(program, id, why))?;
                 let words: Vec<_> = words.iter().map(|word| String::from_utf8_lossy(word)).collect();
-                Flow::Say(Action::Print(words.join(" ")))
+                self.action = Some(Action::Print(words.join(" ")));
+                Flow::Say
             }
             Step::Repeat { times: 0, end } => Flow::To(*end),
             Step::Repeat { times, end } => place.enter(Loop::Times { left: *times }, *end),
@@ -350,15 +351,20 @@ impl Plan {
                 self.count_from = now + *duration;
                 Flow::Next
             }
-            Step::Fault { node, command } => Flow::Act(Action::Fault {
+            Step::Fault { node, command } => self.act(Action::Fault {
                 place: id,
                 node: *node,
                 command: command.clone(),
             }),
-            Step::Kill(node) => Flow::Act(Action::Kill { place: id, node: *node }),
-            Step::Start(node) => Flow::Act(Action::Start { place: id, node: *node }),
+            Step::Kill(node) => self.act(Action::Kill { place: id, node: *node }),
+            Step::Start(node) => self.act(Action::Start { place: id, node: *node }),
             Step::End => Flow::End,
         })
+    }
+
+    fn act(&mut self, action: Action) -> Flow {
+        self.action = Some(action);
+        Flow::Act
     }
 
     fn spawn(&mut self, program: &Program, group: usize, now: Time) {
@@ -392,18 +398,24 @@ impl Plan {
             }
         }
         let place = &mut self.places[id];
-        let kind = Kind::of(&template.pattern);
-        let filled = place.fill_in(&mut self.draws, program, template);
-        let op = filled.and_then(|command| command.into_request_op().map_err(|error: ParseError| error.to_string()));
-        let op = op.map_err(|why| self.wrong(program, id, why))?;
-        Ok(Flow::Act(Action::Submit(Submission {
+        let client = place.client;
+        let op = match place.fill_in(&mut self.draws, program, template) {
+            Ok(command) => self.request_op(program, id, command)?,
+            Err(why) => return Err(self.wrong(program, id, why)),
+        };
+        Ok(self.act(Action::Submit(Submission {
             place: id,
-            client: self.places[id].client,
+            client,
             op,
-            kind,
+            kind: Kind::of(&template.pattern),
             intended,
             counted: program.groups[group].counted && intended >= self.count_from,
         })))
+    }
+
+    fn request_op(&self, program: &Program, id: usize, command: DataCommand) -> Result<RequestOp, Stop> {
+        let op = command.into_request_op();
+        op.map_err(|error| self.wrong(program, id, error.to_string()))
     }
 
     /// Waits for the intended start; if a loop's time is over before, the loop is left instead.
@@ -430,9 +442,8 @@ impl Plan {
             prev: false,
         };
         let client = place.client;
-        let op = command.into_request_op();
-        let op = op.map_err(|error| self.wrong(program, id, error.to_string()))?;
-        Ok(Flow::Act(Action::Submit(Submission {
+        let op = self.request_op(program, id, command)?;
+        Ok(self.act(Action::Submit(Submission {
             place: id,
             client,
             op,

@@ -185,9 +185,9 @@ impl Place {
     }
 
     /// Keeps a result and sets the variables that hold it.
-    pub(super) fn note(&mut self, ended: &Ended) {
+    pub(super) fn note(&mut self, ended: Ended) {
         let (mut value, mut version) = (Datum::Absent, Datum::Unset);
-        if let Ended::Done(served) = ended {
+        if let Ended::Done(served) = &ended {
             if let Some(found) = found(served) {
                 value = Datum::Bytes(found.value.clone());
                 version = Datum::Number(found.version);
@@ -201,27 +201,23 @@ impl Place {
         }
         self.variables[0] = value;
         self.variables[1] = version;
-        self.result = Some(ended.clone());
+        self.result = Some(ended);
     }
 
-    /// A key was loaded, or not: takes the next, or the same once more.
-    pub(super) fn loaded(&mut self, ended: &Ended, step: usize) -> Result<(), Stop> {
-        match ended {
-            Ended::Done(_) => {
-                self.load += step as u64;
-                self.load_tries = 0;
-                Ok(())
-            }
-            Ended::NotDone { cause, why } | Ended::Unknown { cause, why } => {
-                self.load_tries += 1;
-                // Who reaches nobody, or nobody of its kind, does not get further by trying.
-                if self.load_tries < LOAD_TRIES && !["no_endpoint", "protocol"].contains(cause) {
-                    return Ok(());
-                }
-                let why = why.clone();
-                Err(Stop::Load { cause, why })
-            }
+    /// A key was loaded, or not, as the last result says: takes the next, or the same once more.
+    pub(super) fn loaded(&mut self, step: usize) -> Result<(), Stop> {
+        let Some(Ended::NotDone { cause, why } | Ended::Unknown { cause, why }) = &self.result else {
+            self.load += step as u64;
+            self.load_tries = 0;
+            return Ok(());
+        };
+        self.load_tries += 1;
+        // Who reaches nobody, or nobody of its kind, does not get further by trying.
+        if self.load_tries < LOAD_TRIES && !["no_endpoint", "protocol"].contains(cause) {
+            return Ok(());
         }
+        let why = why.clone();
+        Err(Stop::Load { cause, why })
     }
 
     /// A value that nobody else writes: places are numbered over all clients, and who writes is in the value.

@@ -60,7 +60,7 @@ impl World {
                     self.answers.insert((at, place), ended);
                     break;
                 }
-                self.plan.finished(place, self.now, &ended);
+                self.plan.finished(place, self.now, ended);
             }
         }
         panic!("the script does not end");
@@ -323,7 +323,7 @@ fn what_begins_in_warm_up_or_loads_does_not_count() {
                 revision: 1,
                 answer: Answer::NotFound,
             };
-            plan.finished(place, now, &Ended::Done(Served::Done(done)));
+            plan.finished(place, now, Ended::Done(Served::Done(done)));
         }
     }
     assert_eq!(loaded, 10);
@@ -425,7 +425,7 @@ fn a_run_that_is_recorded_has_keys_of_its_own() {
         plan.finished(
             0,
             Time::ZERO,
-            &Ended::Done(Served::Done(Done {
+            Ended::Done(Served::Done(Done {
                 slot: Slot(1),
                 revision: 1,
                 answer: Answer::NotFound,
