@@ -4,8 +4,9 @@
 //! would make an empty table, and a late copy of a write would run again in it. Invariants:
 //! * T1. A number runs at most once: from then on it is answered with its kept reply, or it is below `low` and refused.
 //! * T2. Kept numbers lie in `low .. low + IN_FLIGHT_MAX`; kept replies take at most `KEPT_BYTES_MAX`.
-//! * T3. The index by last command holds each session once. Log time never falls along the log, so the order of last
-//!   commands is the order of expiry too, and one index serves both.
+//! * T3. The index by age holds each session once, at its last command or at an earlier one: a command moves nothing in it,
+//!   who looks for the oldest does. Log time never falls along the log, so the order of last commands is the order of expiry
+//!   too, and one index serves both.
 //!
 //! All bounds are constants of the state machine: the same on every node, or replicas would differ.
 //!
@@ -56,6 +57,8 @@ pub struct Session {
     /// Where its last command stands in the log, and the log time there.
     last: Position,
     last_time: LogTime,
+    /// Where it stands in the index by age.
+    indexed: Position,
     /// Numbers below it are settled for the client; they are never run and no longer answered. Only rises.
     low: u64,
     /// By number, ascending.
@@ -67,7 +70,8 @@ pub struct Session {
 #[derive(Clone, Debug, Default)]
 pub struct Sessions {
     by_id: BTreeMap<u128, Session>,
-    by_last: BTreeMap<Position, u128>,
+    /// By a command of theirs (T3), with the log time there.
+    by_age: BTreeMap<Position, (LogTime, u128)>,
     /// The sum of [`digest::of_session`] and [`digest::of_reply`] over all of them.
     content: u64,
     cut: Option<SessionCut>,
@@ -134,7 +138,13 @@ impl Sessions {
 
     /// Every living session, the one that would go next first.
     pub fn iter(&self) -> impl Iterator<Item = SessionView> + '_ {
-        self.by_last.values().map(|id| self.by_id[id].view(*id))
+        let mut views: Vec<_> = self
+            .by_id
+            .iter()
+            .map(|(id, session)| (session.last, session.view(*id)))
+            .collect();
+        views.sort_unstable_by_key(|(last, _)| *last);
+        views.into_iter().map(|(_, view)| view)
     }
 
     /// The digest of the table, whatever the order in which it came about (`rules.md` 27).
@@ -148,7 +158,7 @@ impl Sessions {
         self.keep_for_cut(id);
         if let Some(session) = self.by_id.get_mut(&id) {
             let before = digest::of_session(&session.head(id));
-            touch(&mut self.by_last, id, session, at, now);
+            session.touch(at, now);
             self.content = changed(self.content, before, digest::of_session(&session.head(id)));
             return (session.opened_reply(), None);
         }
@@ -162,6 +172,7 @@ impl Sessions {
             opened_revision: revision,
             last: at,
             last_time: now,
+            indexed: at,
             low: 1,
             kept: VecDeque::new(),
             kept_bytes: 0,
@@ -169,7 +180,7 @@ impl Sessions {
         let reply = session.opened_reply();
         self.content = self.content.wrapping_add(digest::of_session(&session.head(id)));
         self.by_id.insert(id, session);
-        self.by_last.insert(at, id);
+        self.by_age.insert(at, (now, id));
         (reply, evicted)
     }
 
@@ -193,7 +204,7 @@ impl Sessions {
             return Admission::Refused(Refusal::SessionExpired);
         };
         let before = digest::of_session(&session.head(id));
-        touch(&mut self.by_last, id, session, at, now);
+        session.touch(at, now);
         let dropped = session.raise_low(id, command.low);
         self.content = changed(self.content, before, digest::of_session(&session.head(id))).wrapping_sub(dropped);
         match session.judge(command.number, rules) {
@@ -209,30 +220,42 @@ impl Sessions {
 
     /// Removes one session that has been idle for too long at log time `now`; none if there is no such.
     pub fn pop_idle(&mut self, now: LogTime) -> Option<SessionRef> {
-        let (_, id) = self.by_last.first_key_value()?;
-        let idle_ms = now.0.saturating_sub(self.by_id[id].last_time.0);
-        if idle_ms < IDLE_EXPIRY_MS {
+        let is_idle = |since: LogTime| now.0.saturating_sub(since.0) >= IDLE_EXPIRY_MS;
+        // Nobody's last command is earlier than the first of the index says.
+        let (_, (earliest, _)) = self.by_age.first_key_value()?;
+        if !is_idle(*earliest) {
             return None;
         }
-        self.pop_first()
+        let id = self.oldest()?;
+        is_idle(self.by_id[&id].last_time).then(|| self.remove(id))
     }
 
     fn pop_first(&mut self) -> Option<SessionRef> {
-        let (_, id) = self.by_last.first_key_value()?;
-        Some(self.remove(*id))
+        let id = self.oldest()?;
+        Some(self.remove(id))
+    }
+
+    /// The session whose last command is earliest in the log. Moves those that stand before it in the index without being
+    /// older; each was used since it was moved before.
+    fn oldest(&mut self) -> Option<u128> {
+        loop {
+            let (&at, &(_, id)) = self.by_age.first_key_value()?;
+            let session = self.by_id.get_mut(&id).expect("T3: the index holds living sessions");
+            if session.last == at {
+                return Some(id);
+            }
+            session.indexed = session.last;
+            self.by_age.remove(&at);
+            self.by_age.insert(session.last, (session.last_time, id));
+        }
     }
 
     fn remove(&mut self, id: u128) -> SessionRef {
         self.keep_for_cut(id);
         let session = self.by_id.remove(&id).expect("only living sessions are removed");
         self.content = self.content.wrapping_sub(session.content(id));
-        let indexed = self.by_last.remove(&session.last);
-        assert_eq!(
-            indexed,
-            Some(id),
-            "T3: {:?} is not the last command of this session",
-            session.last
-        );
+        let indexed = self.by_age.remove(&session.indexed).map(|(_, id)| id);
+        assert_eq!(indexed, Some(id), "T3: this session is not at {:?}", session.indexed);
         SessionRef {
             id,
             opened: session.opened,
@@ -305,13 +328,14 @@ impl Sessions {
             opened_revision: head.opened_revision,
             last: head.last,
             last_time: head.last_time,
+            indexed: head.last,
             low: head.low,
             kept: VecDeque::with_capacity(head.replies),
             kept_bytes: 0,
         };
         self.content = self.content.wrapping_add(digest::of_session(head));
         self.by_id.insert(head.session.id, session);
-        self.by_last.insert(head.last, head.session.id);
+        self.by_age.insert(head.last, (head.last_time, head.session.id));
     }
 
     /// Puts a reply back that session `id` keeps; false if it cannot stand there.
@@ -332,7 +356,7 @@ impl Sessions {
 
     /// Frees some of the memory of a table that is of no use any more; whether there is more.
     pub(super) fn discard(&mut self, sessions: usize) -> bool {
-        self.by_last.clear();
+        self.by_age.clear();
         for _ in 0..sessions {
             if self.by_id.pop_first().is_none() {
                 return false;
@@ -363,13 +387,6 @@ fn changed(sum: u64, before: u64, after: u64) -> u64 {
     sum.wrapping_sub(before).wrapping_add(after)
 }
 
-fn touch(by_last: &mut BTreeMap<Position, u128>, id: u128, session: &mut Session, at: Position, now: LogTime) {
-    by_last.remove(&session.last);
-    by_last.insert(at, id);
-    session.last = at;
-    session.last_time = now;
-}
-
 impl Admitted<'_> {
     /// Keeps the reply of the write, which is about to run, for its repeats.
     ///
@@ -390,6 +407,10 @@ enum Verdict {
 }
 
 impl Session {
+    fn touch(&mut self, at: Position, now: LogTime) {
+        (self.last, self.last_time) = (at, now);
+    }
+
     fn keep(&mut self, number: u64, done: &Done) -> Result<(), Refusal> {
         let bytes = reply_bytes(done);
         let limit = if number == self.low {

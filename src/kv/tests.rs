@@ -296,6 +296,27 @@ fn a_session_expires_by_log_time_alone() {
 }
 
 #[test]
+fn sessions_expire_in_the_order_of_their_last_commands() {
+    let mut log = Log::new();
+    let sessions: Vec<_> = (1..=5).map(|id| log.open(id)).collect();
+    let mut uses = [0; 5];
+    for at in [2, 0, 4, 0, 1, 3, 2] {
+        log.wait_ms(1);
+        uses[at] += 1;
+        log.one(&write(sessions[at], uses[at], put("k", "a")));
+    }
+    let order = [4, 0, 1, 3, 2].map(|at| sessions[at]);
+    let living = |log: &Log| -> Vec<_> { log.state.session_views().map(|view| view.session).collect() };
+    assert_eq!(living(&log), order);
+    log.wait_ms(IDLE_EXPIRY_MS - 4); // the first of them was used four milliseconds before the last
+    for gone in 1..=5 {
+        log.entry(&[]);
+        assert_eq!(living(&log), order[gone..]);
+        log.wait_ms(1);
+    }
+}
+
+#[test]
 fn expiry_comes_before_the_commands_of_the_same_entry() {
     let mut log = Log::new();
     let alice = log.open(1);
