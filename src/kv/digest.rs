@@ -11,7 +11,7 @@
 use super::command::{Answer, Command, Done, Expect, Op, Previous, Refusal, SessionRef, Versioned};
 use super::snapshot::SessionHead;
 use super::state::Applied;
-use super::stored::Stored;
+use super::stored::ValueRef;
 
 /// A running digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,14 +43,10 @@ impl Digest {
         self.0 = mixed ^ (mixed >> 32);
     }
 
-    /// Takes in a string of bytes with its length, so that two strings in a row have one reading.
+    /// Takes in a string of bytes with its length, so that two strings in a row have one reading: eight bytes at a time,
+    /// and what is left of them with zeros behind it.
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.word(bytes.len() as u64);
-        self.words(bytes);
-    }
-
-    /// Takes in eight bytes at a time, and what is left of them with zeros behind it.
-    fn words(&mut self, bytes: &[u8]) {
         let (chunks, rest) = bytes.as_chunks();
         for chunk in chunks {
             self.word(u64::from_be_bytes(*chunk));
@@ -156,35 +152,13 @@ impl Digest {
 }
 
 /// What a key with its value adds to the digest of the content.
-pub fn of_key(key: &[u8], found: &Stored) -> u64 {
+pub fn of_key(key: &[u8], found: ValueRef<'_>) -> u64 {
     let mut digest = Digest::default();
     digest.bytes(key);
-    digest.stored(found);
+    digest.word(found.created);
+    digest.word(found.version);
+    digest.bytes(found.value);
     digest.value()
-}
-
-/// What a key adds with one value and with another, in that order: [`of_key`] of both.
-///
-/// A mix is a chain in which each word waits for the one before; two side by side take hardly longer than one, and the
-/// bytes of a value that was long not touched come while the other is mixed.
-pub fn of_key_twice(key: &[u8], one: &Stored, other: &Stored) -> (u64, u64) {
-    let mut head = Digest::default();
-    head.bytes(key);
-    let (mut left, mut right) = (head, head);
-    for (digest, stored) in [(&mut left, one), (&mut right, other)] {
-        digest.word(stored.created);
-        digest.word(stored.version);
-        digest.word(stored.value.len() as u64);
-    }
-    let in_both = one.value.len().min(other.value.len()) / 8 * 8;
-    let ((a, a_rest), (b, b_rest)) = (one.value.split_at(in_both), other.value.split_at(in_both));
-    for (a, b) in a.as_chunks().0.iter().zip(b.as_chunks().0) {
-        left.word(u64::from_be_bytes(*a));
-        right.word(u64::from_be_bytes(*b));
-    }
-    left.words(a_rest);
-    right.words(b_rest);
-    (left.value(), right.value())
 }
 
 /// What a session adds to it, beside its kept replies.
@@ -212,14 +186,6 @@ pub fn of_reply(session: u128, number: u64, done: &Done) -> u64 {
     digest.value()
 }
 
-impl Digest {
-    fn stored(&mut self, found: &Stored) {
-        self.word(found.created);
-        self.word(found.version);
-        self.bytes(&found.value);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,20 +204,6 @@ mod tests {
         assert_ne!(digest_of(&[b"a"]), digest_of(&[b"a\0"]));
         assert_ne!(digest_of(&[b""]), digest_of(&[]));
         assert_ne!(digest_of(&[b"", b"a"]), digest_of(&[b"a", b""]));
-    }
-
-    #[test]
-    fn two_values_of_a_key_side_by_side_are_as_each_alone() {
-        let stored = |length: usize| Stored {
-            value: (0..length).map(|byte| byte as u8).collect::<Vec<_>>()[..].into(),
-            created: length as u64,
-            version: 100 + length as u64,
-        };
-        for (one, other) in (0..40).flat_map(|one| (0..40).map(move |other| (one, other))) {
-            let (one, other) = (stored(one), stored(other));
-            let alone = (of_key(b"key", &one), of_key(b"key", &other));
-            assert_eq!(of_key_twice(b"key", &one, &other), alone, "{one:?}, {other:?}");
-        }
     }
 
     #[test]

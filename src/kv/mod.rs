@@ -24,4 +24,4 @@ mod tests;
 
 pub use command::{Answer, Command, Done, Expect, Op, Previous, Refusal, SessionRef, Versioned};
 pub use state::{Applied, State};
-pub use stored::{Stored, Value};
+pub use stored::{Stored, ValueRef};

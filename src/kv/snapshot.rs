@@ -9,12 +9,12 @@
 //!
 //! Not here: bytes (`wire::state`), files (`storage::snapshot`).
 
-use super::command::{Done, SessionRef};
+use super::command::{Done, SessionRef, Versioned};
 use super::digest;
 use super::session::{Position, Sessions};
 use super::state::{State, content_of};
 use super::store::Store;
-use super::stored::Stored;
+use super::stored::ValueRef;
 use crate::paxos::{LogTime, Slot};
 use crate::rules::Rules;
 use std::fmt;
@@ -74,7 +74,7 @@ pub enum ItemRef<'a> {
         /// The key.
         key: &'a [u8],
         /// What is there.
-        value: &'a Stored,
+        value: ValueRef<'a>,
     },
 }
 
@@ -95,7 +95,7 @@ pub enum Item {
         /// The key.
         key: Box<[u8]>,
         /// What is there.
-        value: Stored,
+        value: Versioned,
     },
 }
 
@@ -164,7 +164,10 @@ impl Item {
         match self {
             Item::Session(head) => ItemRef::Session(*head),
             Item::Reply { number, done } => ItemRef::Reply { number: *number, done },
-            Item::Key { key, value } => ItemRef::Key { key, value },
+            Item::Key { key, value } => ItemRef::Key {
+                key,
+                value: value.view(),
+            },
         }
     }
 }
@@ -180,7 +183,7 @@ impl ItemRef<'_> {
             },
             ItemRef::Key { key, value } => Item::Key {
                 key: key.into(),
-                value: value.clone(),
+                value: value.to_versioned(),
             },
         }
     }
@@ -211,7 +214,7 @@ impl Loader {
         match item {
             Item::Session(head) => self.add_session(&head),
             Item::Reply { number, done } => self.add_reply(number, done),
-            Item::Key { key, value } => self.add_key(key, value),
+            Item::Key { key, value } => self.add_key(key, &value),
         }
     }
 
@@ -238,14 +241,14 @@ impl Loader {
         }
     }
 
-    fn add_key(&mut self, key: Box<[u8]>, value: Stored) -> Result<(), LoadError> {
+    fn add_key(&mut self, key: Box<[u8]>, value: &Versioned) -> Result<(), LoadError> {
         self.close_session()?;
         let is_behind = self.store.last_key().is_none_or(|last| *last < *key);
         let is_sane = value.created <= value.version && value.version <= self.summary.revision;
         if !is_behind || !is_sane {
             return Err(LoadError::Order);
         }
-        self.store.load(&key, value);
+        self.store.load(&key, value.view());
         Ok(())
     }
 
@@ -332,14 +335,14 @@ impl Checker {
         is_behind && self.last_key.is_none()
     }
 
-    fn add_key(&mut self, key: &[u8], value: &Stored) -> bool {
+    fn add_key(&mut self, key: &[u8], value: &Versioned) -> bool {
         let is_behind = self.last_key.as_ref().is_none_or(|last| **last < *key);
         let has_all_replies = self.open.is_none_or(|(_, left, _)| left == 0);
         let is_sane = value.created <= value.version && value.version <= self.summary.revision;
         self.last_key = Some(key.into());
         self.keys += 1;
         self.bytes += (key.len() + value.value.len()) as u64;
-        self.sum = self.sum.wrapping_add(digest::of_key(key, value));
+        self.sum = self.sum.wrapping_add(digest::of_key(key, value.view()));
         is_behind && has_all_replies && is_sane
     }
 

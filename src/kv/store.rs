@@ -17,7 +17,7 @@ use super::command::{Answer, Expect, Op, Previous};
 use super::digest;
 use super::key::Key;
 use super::snapshot::ItemRef;
-use super::stored::{Stored, Value};
+use super::stored::{Stored, ValueRef};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -161,48 +161,38 @@ impl Store {
             Change::Remove { key } => {
                 let removed = self.map.remove(key);
                 let old = removed.expect("a removal was decided for a key that is there");
-                self.bytes -= (key.len() + old.value.len()) as u64;
-                self.content = self.content.wrapping_sub(digest::of_key(key, &old));
-                self.leave(key, old);
+                self.bytes -= (key.len() + old.value().len()) as u64;
+                self.content = self.content.wrapping_sub(old.digest());
+                if let Some(cut) = &mut self.cut {
+                    cut.keep(key, old);
+                }
             }
         }
     }
 
     fn set(&mut self, key: &[u8], value: &[u8]) {
-        let value = Value::from(value);
         let version = self.revision;
-        self.bytes += value.len() as u64;
-        let Some(present) = self.map.get_mut(key) else {
-            let fresh = Stored {
-                value,
-                created: version,
-                version,
-            };
-            self.bytes += key.len() as u64;
-            self.content = self.content.wrapping_add(digest::of_key(key, &fresh));
-            self.map.insert(key.into(), fresh);
-            return;
-        };
-        let created = present.created;
-        let new = Stored {
+        let mut new = ValueRef {
             value,
-            created,
+            created: version,
             version,
         };
-        let (before, after) = digest::of_key_twice(key, present, &new);
-        self.content = self.content.wrapping_sub(before).wrapping_add(after);
-        let old = std::mem::replace(present, new);
-        self.bytes -= old.value.len() as u64;
-        self.leave(key, old);
-    }
-
-    /// A version is no longer that of its key; a snapshot that has not come to it yet keeps it.
-    fn leave(&mut self, key: &[u8], old: Stored) {
+        self.bytes += value.len() as u64;
+        let Some(present) = self.map.get_mut(key) else {
+            let digest = digest::of_key(key, new);
+            self.bytes += key.len() as u64;
+            self.content = self.content.wrapping_add(digest);
+            self.map.insert(key.into(), Stored::new(new, digest));
+            return;
+        };
+        new.created = present.created();
+        let digest = digest::of_key(key, new);
+        self.content = self.content.wrapping_sub(present.digest()).wrapping_add(digest);
+        self.bytes -= present.value().len() as u64;
         if let Some(cut) = &mut self.cut {
-            let is_written = cut.passed.as_deref().is_some_and(|passed| key <= passed);
-            if !is_written && old.version <= cut.revision {
-                cut.kept.insert(key.into(), old);
-            }
+            cut.keep(key, std::mem::replace(present, Stored::new(new, digest)));
+        } else {
+            present.replace(new, digest);
         }
     }
 
@@ -237,10 +227,11 @@ impl Store {
                 present.next_if(|(present, _)| **present == key);
                 bytes += give(ItemRef::Key {
                     key: &key,
-                    value: &value,
+                    value: value.view(),
                 });
                 last = Some(key);
             } else if let Some((key, value)) = present.next() {
+                let value = value.view();
                 let is_of_cut = value.version <= cut.revision;
                 bytes += if is_of_cut {
                     give(ItemRef::Key { key, value })
@@ -266,10 +257,11 @@ impl Store {
     }
 
     /// Puts a key of a snapshot back.
-    pub(super) fn load(&mut self, key: &[u8], value: Stored) {
+    pub(super) fn load(&mut self, key: &[u8], value: ValueRef<'_>) {
+        let digest = digest::of_key(key, value);
         self.bytes += (key.len() + value.value.len()) as u64;
-        self.content = self.content.wrapping_add(digest::of_key(key, &value));
-        self.map.insert(key.into(), value);
+        self.content = self.content.wrapping_add(digest);
+        self.map.insert(key.into(), Stored::new(value, digest));
     }
 
     /// The revision that a snapshot was taken at.
@@ -293,11 +285,21 @@ impl Store {
     }
 }
 
+impl MapCut {
+    /// A version is no longer that of its key: it is kept if the snapshot has it and has not come to it yet.
+    fn keep(&mut self, key: &[u8], old: Stored) {
+        let is_written = self.passed.as_deref().is_some_and(|passed| key <= passed);
+        if !is_written && old.version() <= self.revision {
+            self.kept.insert(key.into(), old);
+        }
+    }
+}
+
 impl Expect {
     fn is_met_by(&self, current: &Stored) -> bool {
         match self {
-            Expect::Value(value) => **value == *current.value,
-            Expect::Version(version) => *version == current.version,
+            Expect::Value(value) => **value == *current.value(),
+            Expect::Version(version) => *version == current.version(),
         }
     }
 }
@@ -314,6 +316,7 @@ fn written(current: Option<&Stored>, want_previous: bool) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::Versioned;
     use crate::kv::testing::{cas, cas_version, del, put, put_if_absent, versioned, with_previous};
     use bytes::Bytes;
 
@@ -339,6 +342,10 @@ mod tests {
         }
         assert_eq!(store.revision(), 7);
         store
+    }
+
+    fn at_k(store: &Store) -> Option<Versioned> {
+        store.get(b"k").map(Stored::to_versioned)
     }
 
     fn run(store: &mut Store, op: &Op) -> Answer {
@@ -400,10 +407,10 @@ mod tests {
         } in table
         {
             let mut store = store_with(found);
-            let before = store.get(b"k").map(Stored::to_versioned);
+            let before = at_k(&store);
             assert_eq!(run(&mut store, &op), answer, "{op:?} on {found:?}");
             let left = left.map(|(value, created, version)| versioned(value, created, version));
-            assert_eq!(store.get(b"k").map(Stored::to_versioned), left, "{op:?} on {found:?}");
+            assert_eq!(at_k(&store), left, "{op:?} on {found:?}");
             let changed = before != left;
             assert_eq!(store.revision(), 7 + u64::from(changed), "{op:?} on {found:?}");
         }
@@ -415,7 +422,7 @@ mod tests {
         run(&mut store, &put("k", "a"));
         run(&mut store, &del("k"));
         run(&mut store, &put("k", "a"));
-        assert_eq!(store.get(b"k"), Some(&versioned("a", 3, 3).into()));
+        assert_eq!(at_k(&store), Some(versioned("a", 3, 3)));
         assert_eq!(
             run(&mut store, &cas_version("k", 1, "stolen")),
             Answer::CasFailed {
@@ -430,7 +437,7 @@ mod tests {
         let op = put("k", "b");
         let (_, change) = store.decide(&op);
         assert_eq!(store.revision_after(change), 8);
-        assert_eq!(store.get(b"k"), Some(&versioned("a", 5, 7).into()));
+        assert_eq!(at_k(&store), Some(versioned("a", 5, 7)));
         store.commit(Change::Nothing);
         assert_eq!(store.revision(), 7);
     }

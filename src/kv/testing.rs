@@ -1,7 +1,6 @@
 //! Short ways to say a command, for the tests of this room.
 
 use super::command::{Expect, Op, Versioned};
-use super::stored::Stored;
 use bytes::Bytes;
 
 pub(crate) fn put(key: &'static str, value: &str) -> Op {
@@ -61,15 +60,5 @@ pub(crate) fn versioned(value: &str, created: u64, version: u64) -> Versioned {
         value: Bytes::copy_from_slice(value.as_bytes()),
         created,
         version,
-    }
-}
-
-impl From<Versioned> for Stored {
-    fn from(of: Versioned) -> Stored {
-        Stored {
-            value: of.value[..].into(),
-            created: of.created,
-            version: of.version,
-        }
     }
 }

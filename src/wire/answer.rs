@@ -9,7 +9,7 @@ use super::frame::STATUS_BYTES_MAX;
 use super::hello::ADDRESS_BYTES_MAX;
 use super::message::WORDS_BYTES_MAX;
 use super::{Code, Outcome, Reply, Served};
-use crate::kv::{Answer, Done, Previous, Versioned};
+use crate::kv::{Answer, Done, Previous, ValueRef, Versioned};
 use crate::paxos::{NodeId, Slot};
 use std::sync::Arc;
 
@@ -171,7 +171,7 @@ pub(super) fn put_answer(answer: &Answer, out: &mut Writer<'_>) {
         }
         Answer::Exists { current } => {
             out.u8(ANSWER_EXISTS);
-            put_versioned(current, out);
+            put_versioned(current.view(), out);
         }
         Answer::NotFound => out.u8(ANSWER_NOT_FOUND),
         Answer::CasFailed { current } => {
@@ -180,7 +180,7 @@ pub(super) fn put_answer(answer: &Answer, out: &mut Writer<'_>) {
         }
         Answer::Found(found) => {
             out.u8(ANSWER_FOUND);
-            put_versioned(found, out);
+            put_versioned(found.view(), out);
         }
     }
 }
@@ -212,7 +212,7 @@ fn put_previous(previous: &Previous, out: &mut Writer<'_>) {
         Previous::Absent => out.u8(PREVIOUS_ABSENT),
         Previous::Was(versioned) => {
             out.u8(PREVIOUS_WAS);
-            put_versioned(versioned, out);
+            put_versioned(versioned.view(), out);
         }
     }
 }
@@ -232,7 +232,7 @@ fn take_previous(from: &mut Reader<'_>) -> Result<Previous, DecodeError> {
 fn put_optional(versioned: Option<&Versioned>, out: &mut Writer<'_>) {
     out.flag(versioned.is_some());
     if let Some(versioned) = versioned {
-        put_versioned(versioned, out);
+        put_versioned(versioned.view(), out);
     }
 }
 
@@ -243,13 +243,13 @@ fn take_optional(from: &mut Reader<'_>) -> Result<Option<Versioned>, DecodeError
     }
 }
 
-fn put_versioned(versioned: &Versioned, out: &mut Writer<'_>) {
+pub(super) fn put_versioned(versioned: ValueRef<'_>, out: &mut Writer<'_>) {
     out.u64(versioned.created);
     out.u64(versioned.version);
-    put_value(&versioned.value, out);
+    put_value(versioned.value, out);
 }
 
-fn take_versioned(from: &mut Reader<'_>) -> Result<Versioned, DecodeError> {
+pub(super) fn take_versioned(from: &mut Reader<'_>) -> Result<Versioned, DecodeError> {
     let created = from.count("created")?;
     let version = from.count("version")?;
     let value = take_value(from, "value")?;

@@ -3,14 +3,13 @@
 //! `kind u8`, then by kind: a session, a reply that the session before it keeps, a key with its value. The order is that
 //! of [`crate::kv::snapshot`]. Not here: blocks, header and trailer of the file ([`crate::storage::snapshot`]).
 
-use super::answer::{put_answer, take_answer};
+use super::answer::{put_answer, put_versioned, take_answer, take_versioned};
 use super::body::BODY_BYTES_MAX;
 use super::bytes::{DecodeError, Field, Reader, Writer};
-use super::command::put_value;
 use crate::kv::command::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::kv::session::{IN_FLIGHT_MAX, Position};
 use crate::kv::snapshot::{Item, ItemRef, SessionHead};
-use crate::kv::{Done, SessionRef, Stored};
+use crate::kv::{Done, SessionRef};
 use crate::paxos::{LogTime, Slot};
 
 const KIND_SESSION: u8 = 1;
@@ -43,28 +42,10 @@ pub fn put_item(item: ItemRef<'_>, bytes: &mut Vec<u8>) -> usize {
             out.u8(KIND_KEY);
             out.length16(key.len());
             out.slice(key);
-            put_stored(value, &mut out);
+            put_versioned(value, &mut out);
         }
     }
     bytes.len() - before
-}
-
-/// A key's value, laid out as one in an answer is.
-fn put_stored(stored: &Stored, out: &mut Writer<'_>) {
-    out.u64(stored.created);
-    out.u64(stored.version);
-    put_value(&stored.value, out);
-}
-
-fn take_stored(from: &mut Reader<'_>) -> Result<Stored, DecodeError> {
-    let created = from.count("created")?;
-    let version = from.count("version")?;
-    let length = from.u32("value")?;
-    Ok(Stored {
-        value: from.slice(length as usize, "value")?.into(),
-        created,
-        version,
-    })
 }
 
 fn put_session(head: &SessionHead, out: &mut Writer<'_>) {
@@ -102,7 +83,7 @@ pub fn take_item(from: &mut Reader<'_>) -> Result<Item, DecodeError> {
             }
             Ok(Item::Key {
                 key: from.slice(length, "key")?.into(),
-                value: take_stored(from)?,
+                value: take_versioned(from)?,
             })
         }
         byte => Err(DecodeError::Unknown {
@@ -172,7 +153,7 @@ mod tests {
             },
             Item::Key {
                 key: b"k".as_slice().into(),
-                value: value.into(),
+                value,
             },
         ]
     }
@@ -209,7 +190,7 @@ mod tests {
         };
         let key = Item::Key {
             key: vec![1; KEY_BYTES_MAX].into(),
-            value: value.clone().into(),
+            value: value.clone(),
         };
         let reply = Item::Reply {
             number: 1,

@@ -106,7 +106,7 @@ fn item(of: &Item) -> (&'static str, Value) {
         Item::Key { key, value } => ("KEY", {
             let mut fields = Map::new();
             put_bytes(&mut fields, "key", key);
-            fields.extend(as_object(versioned(&value.to_versioned())));
+            fields.extend(as_object(versioned(value)));
             Value::Object(fields)
         }),
     }
