@@ -25,9 +25,10 @@ use crate::paxos::election::Timing;
 use crate::paxos::replica::Config;
 use crate::paxos::{Entry, EntryKind, Health, Incarnation, Membership, NodeId, Outbox, Output, Replica, Slot, Stance};
 use crate::time::Time;
+use crate::wire::body::{self, Batch};
 use crate::wire::hello::HelloKind;
 use crate::wire::message::ErrorCode;
-use crate::wire::{Code, Hello, Outcome, Record, Reply, Request, RequestOp, body};
+use crate::wire::{Code, Hello, Outcome, Record, Reply, Request, RequestOp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -233,7 +234,8 @@ impl Machine {
                 self.on_frame(from, effects);
                 self.on_forward_reply(from, relay, reply, effects);
             }
-            Input::Client { id, request } => self.on_request(now, Origin::Client(id), request, effects),
+            // It only joined what waits: what follows from that, follows the turn's `Gathered`.
+            Input::Client { id, request } => return self.on_request(now, Origin::Client(id), request, effects),
             Input::Gathered => self.on_gathered(now, effects),
             Input::Synced { up_to } => self.on_synced(now, up_to, effects),
             Input::Deadline => self.on_deadline(now, effects),
@@ -405,7 +407,8 @@ impl Machine {
             }
             RequestOp::GetStale { key, at_least } => {
                 self.reads.push_stale(Read { origin, key, deadline }, at_least);
-                return self.sweep_soon(now);
+                self.sweep_soon(now);
+                return self.answer_stale(now, effects);
             }
             _ => request,
         };
@@ -565,10 +568,12 @@ impl Machine {
     /// One batch a slot, as many slots as the byte bound asks for, as long as the window has room.
     fn propose_queued(&mut self, now: Time, effects: &mut Vec<Effect>) {
         while !self.queue.is_empty() && self.has_window() {
-            let (mut commands, mut waiting, mut bytes) = (Vec::new(), Vec::new(), 0);
+            let bytes_max = self.settings.batch_bytes;
+            let mut batch = Batch::new(self.replica.stamp(now), self.queue.bytes().min(bytes_max));
+            let (mut waiting, mut bytes) = (Vec::new(), 0);
             while let Some(queued) = self
                 .queue
-                .pop_fitting(self.settings.batch_bytes.saturating_sub(bytes), commands.is_empty())
+                .pop_fitting(bytes_max.saturating_sub(bytes), waiting.is_empty())
             {
                 if now >= queued.deadline {
                     // Dropped before proposing, never after: nobody waits for it any more.
@@ -576,16 +581,16 @@ impl Machine {
                     continue;
                 }
                 bytes += queued.bytes;
-                commands.push(queued.command);
+                batch.push(&queued.command);
                 waiting.push(Waiter {
                     origin: Some(queued.origin),
                     deadline: queued.deadline,
                 });
             }
-            if commands.is_empty() {
+            if waiting.is_empty() {
                 return;
             }
-            let entry = body::batch(self.replica.stamp(now), &commands);
+            let entry = batch.seal();
             let slot = self
                 .replica
                 .propose(now, entry.clone(), &mut self.out)

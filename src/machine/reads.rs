@@ -211,6 +211,11 @@ impl Machine {
             let done = self.state.read(&read.key);
             self.answer(read.origin, Outcome::Done(Served::Done(done)), effects);
         }
+        self.answer_stale(now, effects);
+    }
+
+    /// Answers the stale reads whose slot is applied.
+    pub(super) fn answer_stale(&mut self, now: Time, effects: &mut Vec<Effect>) {
         for read in self.reads.take_stale(self.state.applied()) {
             let age = self.replica.age(now).map(|age| age.as_millis());
             let served = Served::Stale {

@@ -118,9 +118,11 @@ impl Connection {
         self.writable && !self.output.is_empty()
     }
 
-    /// Queues bytes; [`Connection::flush`] writes them.
-    pub fn push(&mut self, bytes: Bytes) {
+    /// Queues bytes, and tells how many; [`Connection::flush`] writes them.
+    pub fn push(&mut self, bytes: Bytes) -> usize {
+        let count = bytes.len();
         self.output.push(bytes);
+        count
     }
 
     /// Queues a frame that is for this connection alone; tells how long it is.

@@ -9,7 +9,7 @@ use super::limits::{
 use crate::paxos::NodeId;
 use crate::time::Time;
 use crate::wire::Reply;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// What a connection is for.
@@ -20,7 +20,7 @@ pub enum Role {
     /// Accepted; a client.
     Client {
         /// Ids of its requests whose answers were not encoded yet.
-        in_flight: BTreeSet<u64>,
+        in_flight: InFlight,
         /// Answers that wait for room in the output, by request id. At most as many as are in flight.
         answers: VecDeque<(u64, Reply)>,
     },
@@ -37,6 +37,11 @@ pub enum Role {
     /// Its last words are queued; whatever it still says is thrown away.
     Closing,
 }
+
+/// Ids of a client's requests, in ascending order. A client counts them up and is answered in about that order: the next
+/// one comes behind all others, and the first leaves. At most [`CLIENT_IN_FLIGHT_MAX`].
+#[derive(Debug, Default)]
+pub struct InFlight(VecDeque<u64>);
 
 /// A connection in its role.
 #[derive(Debug)]
@@ -74,6 +79,37 @@ pub struct Unread {
     since: Option<Time>,
     /// At most so long has waited what is being read now, but for what came before the poll told it.
     waited: Duration,
+}
+
+impl InFlight {
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds one; false if it is there already.
+    pub fn insert(&mut self, id: u64) -> bool {
+        if self.0.back().is_none_or(|last| *last < id) {
+            self.0.push_back(id);
+            return true;
+        }
+        let place = self.0.binary_search(&id);
+        place.is_err_and(|place| {
+            self.0.insert(place, id);
+            true
+        })
+    }
+
+    fn remove(&mut self, id: u64) {
+        if let Ok(place) = self.0.binary_search(&id) {
+            self.0.remove(place);
+        }
+    }
 }
 
 impl Unread {
@@ -237,14 +273,28 @@ impl Link {
         Some(Overdue::Frame)
     }
 
-    /// The next answer of a client that is to be encoded, if there is room for it.
+    /// Takes the answer to a client's request. It is given back if it can be encoded at once; else it waits.
+    pub fn take_answer(&mut self, request: u64, reply: Reply) -> Option<Reply> {
+        let has_room = self.connection.output_len() <= CLIENT_OUTPUT_HIGH_BYTES;
+        let Role::Client { in_flight, answers } = &mut self.role else {
+            return None;
+        };
+        if has_room && answers.is_empty() {
+            in_flight.remove(request);
+            return Some(reply);
+        }
+        answers.push_back((request, reply));
+        None
+    }
+
+    /// The next answer that waited and is to be encoded, if there is room for it.
     pub fn next_answer(&mut self) -> Option<(u64, Reply)> {
         let has_room = self.connection.output_len() <= CLIENT_OUTPUT_HIGH_BYTES;
         let Role::Client { in_flight, answers } = &mut self.role else {
             return None;
         };
         let (request, reply) = has_room.then(|| answers.pop_front())??;
-        in_flight.remove(&request);
+        in_flight.remove(request);
         Some((request, reply))
     }
 
@@ -326,13 +376,26 @@ mod tests {
     }
 
     #[test]
+    fn an_id_is_in_flight_once_in_whatever_order_a_client_counts() {
+        let mut in_flight = InFlight::default();
+        for id in [5, 9, 7, 1] {
+            assert!(in_flight.insert(id), "{id}");
+            assert!(!in_flight.insert(id), "{id} again");
+        }
+        in_flight.remove(7);
+        in_flight.remove(7);
+        assert_eq!(in_flight.len(), 3);
+        assert!(in_flight.insert(7) && !in_flight.insert(9));
+    }
+
+    #[test]
     fn a_client_with_too_much_in_flight_is_not_read() {
-        let in_flight = (0..CLIENT_IN_FLIGHT_MAX as u64).collect();
-        let answers = VecDeque::new();
+        let (mut in_flight, answers) = (InFlight::default(), VecDeque::new());
+        assert!((0..CLIENT_IN_FLIGHT_MAX as u64).all(|id| in_flight.insert(id)));
         let (mut link, _far) = link(Role::Client { in_flight, answers });
         assert!(link.must_pause(false));
         if let Role::Client { in_flight, .. } = &mut link.role {
-            in_flight.remove(&7);
+            in_flight.remove(7);
         }
         assert!(!link.must_pause(false) && link.must_pause(true));
     }

@@ -10,6 +10,7 @@ use super::bytes::{DecodeError, Field, Reader, Writer};
 use super::command;
 use crate::kv::{Command, command::KEY_BYTES_MAX, command::VALUE_BYTES_MAX};
 use crate::paxos::{Entry, EntryKind, LogTime};
+use byteorder::{BigEndian, ByteOrder};
 use bytes::Bytes;
 
 /// What stands in every body: kind, format and stamp.
@@ -37,17 +38,42 @@ pub fn command_bytes(command: &Command) -> usize {
     command::encoded_bytes(&command.op)
 }
 
+/// A batch in the making: each command is encoded behind the others as it comes.
+#[derive(Debug)]
+pub struct Batch {
+    stamp: LogTime,
+    count: u32,
+    body: Vec<u8>,
+}
+
+impl Batch {
+    /// An empty one, stamped with `stamp`, with room for commands of about so many bytes.
+    pub fn new(stamp: LogTime, room: usize) -> Batch {
+        let mut body = Vec::with_capacity(BATCH_HEAD_BYTES + room);
+        put_head(&mut body, KIND_BATCH, stamp);
+        Writer::new(&mut body).u32(0); // the count, known at the end
+        Batch { stamp, count: 0, body }
+    }
+
+    /// The next command.
+    pub fn push(&mut self, command: &Command) {
+        self.count += 1;
+        command::put_command(command, &mut Writer::new(&mut self.body));
+    }
+
+    /// The entry of all commands, in their order.
+    pub fn seal(mut self) -> Entry {
+        BigEndian::write_u32(&mut self.body[BODY_HEAD_BYTES..], self.count);
+        self.body.shrink_to_fit(); // it is kept for peers that catch up
+        seal(EntryKind::Batch, self.stamp, self.body)
+    }
+}
+
 /// A batch of `commands`, in their order, stamped with `stamp`.
 pub fn batch(stamp: LogTime, commands: &[Command]) -> Entry {
-    let bytes: usize = commands.iter().map(command_bytes).sum();
-    let mut body = Vec::with_capacity(BATCH_HEAD_BYTES + bytes);
-    put_head(&mut body, KIND_BATCH, stamp);
-    let mut writer = Writer::new(&mut body);
-    writer.length32(commands.len());
-    for command in commands {
-        command::put_command(command, &mut writer);
-    }
-    seal(EntryKind::Batch, stamp, body)
+    let mut batch = Batch::new(stamp, commands.iter().map(command_bytes).sum());
+    commands.iter().for_each(|command| batch.push(command));
+    batch.seal()
 }
 
 /// An entry that fills a gap and changes nothing but log time.

@@ -188,6 +188,17 @@ impl FrameType {
         FrameType::Reply,
     ];
 
+    /// The type that each byte stands for.
+    const OF_BYTE: [Option<FrameType>; 256] = {
+        let mut types = [None; 256];
+        let mut at = 0;
+        while at < FrameType::ALL.len() {
+            types[FrameType::ALL[at] as usize] = Some(FrameType::ALL[at]);
+            at += 1;
+        }
+        types
+    };
+
     /// The type's byte.
     pub fn byte(self) -> u8 {
         self as u8
@@ -198,8 +209,7 @@ impl FrameType {
     /// # Errors
     /// [`FrameError::UnknownType`].
     pub fn from_byte(byte: u8) -> Result<FrameType, FrameError> {
-        let known = FrameType::ALL.into_iter().find(|known| known.byte() == byte);
-        known.ok_or(FrameError::UnknownType { byte })
+        FrameType::OF_BYTE[usize::from(byte)].ok_or(FrameError::UnknownType { byte })
     }
 
     /// The type of a message of agreement.
@@ -269,13 +279,11 @@ impl FrameType {
 /// ([`Request::check`](super::Request::check)), and the constants above leave room for all that is legal.
 pub fn encode(frame: &Frame, request_id: u64, out: &mut Vec<u8>) {
     let start = out.len();
-    let mut writer = Writer::new(out);
-    writer.slice(&[0; PREFIX_BYTES]);
-    writer.u8(FrameType::of(frame).byte());
-    writer.u8(0);
-    writer.u16(0);
-    writer.u64(request_id);
-    put_body(frame, &mut writer);
+    let mut header = [0; HEADER_BYTES]; // no flags, group 0; length and crc are known at the end
+    header[PREFIX_BYTES] = FrameType::of(frame).byte();
+    BigEndian::write_u64(&mut header[PREFIX_BYTES + 4..], request_id);
+    out.extend_from_slice(&header);
+    put_body(frame, &mut Writer::new(out));
     let length = out.len() - start - PREFIX_BYTES;
     assert!(
         length <= FRAME_BYTES_MAX,
@@ -318,15 +326,16 @@ pub fn next_frame(buffer: &mut BytesMut, limit: usize) -> Result<Option<(Header,
     if buffer.len() < PREFIX_BYTES + length_bytes {
         return Ok(None);
     }
-    let mut frame = buffer.split_to(PREFIX_BYTES + length_bytes).freeze();
-    let stated = BigEndian::read_u32(&frame[4..PREFIX_BYTES]);
-    let computed = checksum(&frame[..4], &frame[PREFIX_BYTES..]);
+    let (prefix, content) = buffer[..PREFIX_BYTES + length_bytes].split_at(PREFIX_BYTES);
+    let stated = BigEndian::read_u32(&prefix[4..]);
+    let computed = checksum(&prefix[..4], content);
     if stated != computed {
         return Err(FrameError::Checksum { stated, computed });
     }
-    frame.advance(PREFIX_BYTES);
-    let header = take_header(&mut frame)?;
-    Ok(Some((header, frame)))
+    let header = read_header(content)?;
+    buffer.advance(HEADER_BYTES);
+    let body = buffer.split_to(length_bytes - FRAME_BYTES_MIN).freeze();
+    Ok(Some((header, body)))
 }
 
 /// After `Ok(None)` of [`next_frame`]: how many bytes the frame at the front still lacks; 0 while its length is not there.
@@ -457,21 +466,21 @@ fn take_principal(from: &mut Reader<'_>) -> Result<Vec<u8>, DecodeError> {
     }
 }
 
-/// Takes the header off the front of what follows the crc; the caller has seen that it is there.
-fn take_header(frame: &mut Bytes) -> Result<Header, FrameError> {
-    let frame_type = FrameType::from_byte(frame.get_u8())?;
-    let flags = frame.get_u8();
+/// The header at the front of what follows the crc; the caller has seen that it is there.
+fn read_header(content: &[u8]) -> Result<Header, FrameError> {
+    let frame_type = FrameType::from_byte(content[0])?;
+    let flags = content[1];
     if flags & !FLAG_MORE != 0 {
         return Err(FrameError::UnknownFlags { byte: flags });
     }
-    let group = frame.get_u16();
+    let group = BigEndian::read_u16(&content[2..]);
     if group != 0 {
         return Err(FrameError::UnknownGroup { group });
     }
     Ok(Header {
         frame_type,
         more: flags & FLAG_MORE != 0,
-        request_id: frame.get_u64(),
+        request_id: BigEndian::read_u64(&content[4..]),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Role, Server};
 use crate::machine::{Input, Machine};
+use crate::node::link::InFlight;
 use crate::node::peers::DialEnd;
 use crate::node::ring::What;
 use crate::paxos::NodeId;
@@ -9,7 +10,7 @@ use crate::time::Time;
 use crate::wire::frame::FrameType;
 use crate::wire::message::ErrorCode;
 use crate::wire::{Frame, Hello, HelloKind, frame};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 
 /// Where the type stands in a frame.
@@ -50,7 +51,7 @@ impl Server {
         self.fresh.remove(&number);
         self.clients += 1;
         let role = Role::Client {
-            in_flight: BTreeSet::new(),
+            in_flight: InFlight::default(),
             answers: VecDeque::new(),
         };
         self.become_role(number, role, now);

@@ -32,15 +32,17 @@ impl Server {
     pub(super) fn push_frame(&mut self, number: u64, request_id: u64, frame: &Frame) {
         self.metrics.frame_out(frame.name());
         if let Some(link) = self.links.get_mut(&number) {
+            // Behind other output it is dirty already, or its socket tells when it takes more.
+            if link.connection.output_len() == 0 {
+                self.dirty.insert(number);
+            }
             self.queued += link.connection.push_frame(frame, request_id);
-            self.dirty.insert(number);
         }
     }
 
     pub(super) fn push_bytes(&mut self, number: u64, bytes: Bytes) {
         if let Some(link) = self.links.get_mut(&number) {
-            self.queued += bytes.len();
-            link.connection.push(bytes);
+            self.queued += link.connection.push(bytes);
             self.dirty.insert(number);
         }
     }

@@ -61,6 +61,9 @@ pub struct Server {
     poll: Poll,
     events: Events,
     origin: Instant,
+    /// The clock as last looked at: by the turn when a part of it begins, and behind the poll. What is done between has
+    /// this time, however much it is.
+    clock: Time,
     config: Config,
     /// Connections of all kinds that may be open; what is beyond belongs to files.
     sockets_max: usize,
@@ -151,6 +154,7 @@ impl Server {
             poll,
             events: Events::with_capacity(EVENTS_PER_POLL),
             origin: Instant::now(),
+            clock: Time::ZERO,
             config: config.clone(),
             sockets_max,
             listeners,
@@ -223,7 +227,7 @@ impl Server {
     pub fn end(&mut self, why: &str) {
         if self.ending_since.is_none() {
             log::info!("ending: {why}");
-            self.ending_since = Some(self.time());
+            self.ending_since = Some(self.look_at_clock());
             self.inputs.push(Input::Shutdown);
         }
     }
@@ -233,8 +237,9 @@ impl Server {
         self.queued == 0
     }
 
-    fn time(&self) -> Time {
-        Time(u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    fn look_at_clock(&mut self) -> Time {
+        self.clock = Time(u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        self.clock
     }
 
     fn gauges(&self) -> Gauges {
@@ -260,7 +265,7 @@ impl Server {
         self.metrics.turns += 1;
         self.pause();
         self.poll_all(wait)?;
-        let now = self.time();
+        let now = self.clock;
         self.accept_all(machine, now);
         self.unstall();
         self.serve_ready(machine, now);
@@ -301,6 +306,7 @@ impl Server {
     fn pause(&mut self) {
         if let Some(span) = self.faults.take_pause() {
             std::thread::sleep(span);
+            self.look_at_clock();
         }
     }
 
@@ -308,14 +314,15 @@ impl Server {
     fn poll_all(&mut self, wait: Option<Duration>) -> io::Result<()> {
         let mut wait = self.wait(wait);
         for _ in 0..POLLS_PER_GATHER {
-            match self.poll.poll(&mut self.events, wait) {
+            let polled = self.poll.poll(&mut self.events, wait);
+            let now = self.look_at_clock();
+            match polled {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
                 Err(error) => return Err(error),
             }
             let ready: Vec<Ready> = self.events.iter().map(Ready::of).collect();
             let is_full = ready.len() == EVENTS_PER_POLL;
-            let now = self.time();
             ready.into_iter().for_each(|event| self.note(event, now));
             if !is_full {
                 break;
@@ -327,7 +334,7 @@ impl Server {
 
     /// How long the poll may wait (S2): the machine's `wait`, or until a deadline of our own.
     fn wait(&self, wait: Option<Duration>) -> Option<Duration> {
-        let now = self.time();
+        let now = self.clock;
         let busy = !self.ready.is_empty() || !self.dirty.is_empty() || !self.inputs.is_empty();
         if busy || self.can_unstall() || self.listeners.is_ready(now) {
             return Some(Duration::ZERO);

@@ -101,6 +101,11 @@ impl Server {
             match frame::next_frame(&mut link.connection.input, limit) {
                 Ok(Some((header, body))) => {
                     link.connection.frame_taken();
+                    if !may_send(&link.role, header.frame_type) {
+                        let detail = format!("{:?} may not be sent here now", header.frame_type);
+                        self.refuse_link(number, ErrorCode::NotAllowed, &detail, Some(machine), now);
+                        return true;
+                    }
                     self.on_frame(number, header, body, machine, now);
                 }
                 Ok(None) => {
@@ -167,12 +172,8 @@ impl Server {
         self.last_words(number, Bytes::from(line), now);
     }
 
+    /// A frame that the other side may send.
     fn on_frame(&mut self, number: u64, header: Header, body: Bytes, machine: &Machine, now: Time) {
-        let Some(link) = self.links.get(&number) else { return };
-        if !may_send(&link.role, header.frame_type) {
-            let detail = format!("{:?} may not be sent here now", header.frame_type);
-            return self.refuse_link(number, ErrorCode::NotAllowed, &detail, Some(machine), now);
-        }
         let frame = match frame::decode(header, body) {
             Ok(frame) => frame,
             Err(error) => {
@@ -244,7 +245,7 @@ impl Server {
             return self.refuse_link(number, ErrorCode::NotAllowed, &detail, None, now);
         }
         self.note_request(number, request_id, &request, now);
-        if request.op == RequestOp::Status {
+        if matches!(request.op, RequestOp::Status) {
             return self.answer(
                 id,
                 status_reply(machine, self.status_json(machine, now).to_string()),

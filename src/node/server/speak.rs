@@ -1,7 +1,8 @@
 //! What goes out: the node's side of the [`Door`].
 
-use super::{Role, Server};
+use super::{Link, Role, Server};
 use crate::machine::{Input, Machine, RequestId};
+use crate::node::connection::Connection;
 use crate::node::debug;
 use crate::node::door::Door;
 use crate::node::faults::Fate;
@@ -52,7 +53,7 @@ impl Delayed {
 
 impl Door for Server {
     fn now(&mut self) -> Time {
-        self.time()
+        self.look_at_clock()
     }
 
     fn boottime(&mut self) -> Boottime {
@@ -64,12 +65,16 @@ impl Door for Server {
     fn gather(&mut self, machine: &Machine, wait: Option<Duration>, inputs: &mut Vec<Input>) -> io::Result<()> {
         self.take_in(machine, wait)?;
         self.metrics.inputs += self.inputs.len() as u64;
-        inputs.append(&mut self.inputs);
+        if inputs.is_empty() {
+            std::mem::swap(inputs, &mut self.inputs);
+        } else {
+            inputs.append(&mut self.inputs);
+        }
         Ok(())
     }
 
     fn send(&mut self, to: NodeId, request_id: u64, frame: Frame) {
-        let now = self.time();
+        let now = self.clock;
         let summary = Summary::of(&frame, request_id);
         if let Some(why) = self.cannot_send(to, &frame) {
             return self.drop_frame(now, to, summary, why);
@@ -89,8 +94,7 @@ impl Door for Server {
     }
 
     fn reply(&mut self, id: RequestId, reply: Reply) {
-        let now = self.time();
-        self.answer(id, reply, now);
+        self.answer(id, reply, self.clock);
     }
 
     fn hand(&mut self, connection: u64, transfer: Transfer) {
@@ -98,7 +102,7 @@ impl Door for Server {
     }
 
     fn refuse(&mut self, peer: NodeId, code: ErrorCode, detail: &str) {
-        let now = self.time();
+        let now = self.clock;
         let Some(state) = self.peers.get(&peer) else { return };
         for number in [state.incoming, state.outgoing].into_iter().flatten() {
             self.refuse_link(number, code, detail, None, now);
@@ -106,7 +110,7 @@ impl Door for Server {
     }
 
     fn flush(&mut self) {
-        let now = self.time();
+        let now = self.clock;
         self.feed_followers();
         for number in std::mem::take(&mut self.dirty) {
             self.flush_link(number, now);
@@ -114,8 +118,7 @@ impl Door for Server {
     }
 
     fn before_sync(&mut self, _: &[Record]) {
-        let now = self.time();
-        let delay = self.faults.sync_delay(now);
+        let delay = self.faults.sync_delay(self.clock);
         if !delay.is_zero() {
             std::thread::sleep(delay);
         }
@@ -167,7 +170,7 @@ impl Server {
             return bytes.clone();
         }
         let bytes = frame::encode_to_bytes(&frame, request_id);
-        if matches!(frame, Frame::Paxos(Message::Accept { .. })) {
+        if is_accept(&frame) {
             self.encoded = Some((frame, bytes.clone()));
         }
         bytes
@@ -182,10 +185,11 @@ impl Server {
                 peer.held.push_back((request_id, frame));
                 self.push_held(to);
             }
-            _ => {
+            _ if is_accept(&frame) => {
                 let bytes = self.encode_once(request_id, frame);
-                self.push_to_peer(to, bytes);
+                self.push_to_peer(to, |connection| connection.push(bytes));
             }
+            _ => self.push_to_peer(to, |connection| connection.push_frame(&frame, request_id)),
         }
     }
 
@@ -197,18 +201,22 @@ impl Server {
             let Some((request_id, frame)) = has_room.then(|| peer.held.pop_front()).flatten() else {
                 return;
             };
-            self.push_to_peer(to, frame::encode_to_bytes(&frame, request_id));
+            self.push_to_peer(to, |connection| connection.push_frame(&frame, request_id));
         }
     }
 
-    fn push_to_peer(&mut self, to: NodeId, bytes: Bytes) {
+    /// Queues what `push` puts behind the output to a peer; it tells how many bytes that is.
+    fn push_to_peer(&mut self, to: NodeId, push: impl FnOnce(&mut Connection) -> usize) {
         let Some(number) = self.peers.get(&to).and_then(|peer| peer.outgoing) else {
             return;
         };
-        self.push_bytes(number, bytes);
-        let waiting = self.links.get(&number).map_or(0, |link| link.connection.output_len());
-        if waiting > PEER_OUTPUT_MAX_BYTES {
-            let now = self.time();
+        let Some(link) = self.links.get_mut(&number) else {
+            return;
+        };
+        self.queued += push(&mut link.connection);
+        self.dirty.insert(number);
+        if link.connection.output_len() > PEER_OUTPUT_MAX_BYTES {
+            let now = self.clock;
             self.count_error(number, ErrorCode::SlowReader, "its queue is full", now);
             self.close(number, "its queue is full", now);
         }
@@ -221,7 +229,7 @@ impl Server {
                 Some((_, Held::In(input))) => self.inputs.push(*input),
                 Some((_, Held::Out(to, bytes))) => {
                     if self.peers.get(&to).is_some_and(|peer| peer.is_up()) {
-                        self.push_to_peer(to, bytes);
+                        self.push_to_peer(to, |connection| connection.push(bytes));
                     }
                 }
                 None => return,
@@ -242,12 +250,17 @@ impl Server {
                 outcome,
             },
         );
-        match self.links.get_mut(&connection).map(|link| &mut link.role) {
-            Some(Role::Client { answers, .. }) => {
-                answers.push_back((request, reply));
-                self.encode_answers(connection);
+        let Some(link) = self.links.get_mut(&connection) else {
+            self.metrics.replies_dropped += 1;
+            return;
+        };
+        match &mut link.role {
+            Role::Client { .. } => {
+                if let Some(reply) = link.take_answer(request, reply) {
+                    self.push_frame(connection, request, &Frame::Reply(reply));
+                }
             }
-            Some(Role::Debug(session)) => {
+            Role::Debug(session) => {
                 let mut out = Vec::new();
                 let asked = debug::answer(session, now, request, &reply, &mut out);
                 self.ask_machine(connection, asked, now);
@@ -261,22 +274,17 @@ impl Server {
 
     /// Encodes answers that wait, as long as there is room for them.
     fn encode_answers(&mut self, number: u64) {
-        let Some(link) = self.links.get_mut(&number) else {
-            return;
-        };
-        while let Some((request, reply)) = link.next_answer() {
-            let frame = Frame::Reply(reply);
-            self.metrics.frame_out(frame.name());
-            self.queued += link.connection.push_frame(&frame, request);
-            self.dirty.insert(number);
+        while let Some((request, reply)) = self.links.get_mut(&number).and_then(Link::next_answer) {
+            self.push_frame(number, request, &Frame::Reply(reply));
         }
     }
 
     /// Reads on where a pause has ended (S1).
     pub(super) fn resume(&mut self, number: u64) {
-        let is_full = self.is_full_for(number);
-        let Some(link) = self.links.get(&number) else { return };
-        if link.paused && !link.must_pause(is_full) {
+        let Some(link) = self.links.get(&number).filter(|link| link.paused) else {
+            return;
+        };
+        if !link.must_pause(self.is_full_for(number)) {
             self.ready.insert(number);
         }
     }
@@ -325,6 +333,10 @@ impl Server {
         self.encode_answers(number);
         self.resume(number);
     }
+}
+
+fn is_accept(frame: &Frame) -> bool {
+    matches!(frame, Frame::Paxos(Message::Accept { .. }))
 }
 
 /// Whether two frames are one ACCEPT: then they are equal in every byte.

@@ -529,12 +529,14 @@ impl Replica {
         let Role::Leading(leading) = &self.role else {
             return true;
         };
-        let with_room = self.others().filter(|node| {
-            // Nobody is refused for a peer that has not answered yet.
-            leading.peers.get(node).is_none_or(|peer| peer.free_bytes >= bytes)
-        });
-        let with_room = with_room.count() + usize::from(own_bytes >= bytes);
-        self.config.membership.suffice(leading.lead.next_slot, with_room)
+        let has_room = |node: &NodeId| match leading.peers.get(node) {
+            _ if *node == self.config.node => own_bytes >= bytes,
+            Some(peer) => peer.free_bytes >= bytes,
+            None => true, // nobody is refused for a peer that has not answered yet
+        };
+        let membership = &self.config.membership;
+        let with_room = membership.voters().iter().filter(|node| has_room(node)).count();
+        membership.suffice(leading.lead.next_slot, with_room)
     }
 
     /// What this leader last heard of each follower.
