@@ -83,11 +83,14 @@ impl Machine {
     pub(super) fn heed_memory(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let generation = self.replica.newest_own_generation();
         let records = self.founding.on_own_generation(generation, self.out.written());
-        self.append(records, effects);
+        if !records.is_empty() {
+            self.append(records, effects);
+        }
         let lost = self.founding.memory().lost();
         let is_lost = lost.is_some();
         if let Some(reason) = lost.filter(|_| !self.is_lost) {
             let reason = reason.into();
+            self.drain(effects);
             effects.push(Effect::Note(Note::LostMemory { reason }));
             self.replica.lose_memory(now, &mut self.out);
         }

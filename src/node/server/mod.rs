@@ -321,9 +321,10 @@ impl Server {
                 Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
                 Err(error) => return Err(error),
             }
-            let ready: Vec<Ready> = self.events.iter().map(Ready::of).collect();
-            let is_full = ready.len() == EVENTS_PER_POLL;
-            ready.into_iter().for_each(|event| self.note(event, now));
+            let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+            events.iter().for_each(|event| self.note(&Ready::of(event), now));
+            let is_full = events.iter().count() == EVENTS_PER_POLL;
+            self.events = events; // with its memory
             if !is_full {
                 break;
             }
@@ -350,7 +351,7 @@ impl Server {
         [wait, own].into_iter().flatten().min()
     }
 
-    fn note(&mut self, event: Ready, now: Time) {
+    fn note(&mut self, event: &Ready, now: Time) {
         match event.token {
             LISTENER => self.listeners.note_ready(false),
             DEBUG_LISTENER => self.listeners.note_ready(true),
@@ -471,7 +472,7 @@ impl Server {
     }
 }
 
-/// What the poll told of one token, kept while the loop's own state is changed.
+/// What the poll told of one token.
 struct Ready {
     token: Token,
     readable: bool,
