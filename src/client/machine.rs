@@ -15,6 +15,7 @@
 use super::backoff::{RetryBudget, full_jitter};
 use super::links::{Links, Trouble};
 use super::operation::{Attempt, Operation, Purpose, Wait};
+use super::operations::Operations;
 use super::options::{CLOSE_TIMEOUT, OPERATIONS_MAX, Options, SESSION_IDLE_MAX};
 use super::outcome::{Cause, End, Failure};
 use super::session::Session;
@@ -22,7 +23,7 @@ use crate::kv::{Answer, Op, SessionRef};
 use crate::paxos::{NodeId, Slot};
 use crate::time::Time;
 use crate::wire::{Code, Frame, Outcome, Reply, RequestOp, Served};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// How often an attempt's time doubles.
@@ -152,8 +153,8 @@ pub struct ClientMachine {
     session_id: u128,
     /// When a write of the session was last sent.
     session_used: Time,
-    /// By serial; a request id is the serial and, in its low bits, the attempt. Boxed, since a tree moves what it holds.
-    operations: BTreeMap<u64, Box<Operation>>,
+    /// By serial; a request id is the serial and, in its low bits, the attempt.
+    operations: Operations,
     serial: u64,
     /// Operations of the caller among them.
     callers: usize,
@@ -176,7 +177,7 @@ impl ClientMachine {
             session: SessionState::None,
             session_id: options.session_id,
             session_used: Time::ZERO,
-            operations: BTreeMap::new(),
+            operations: Operations::default(),
             serial: 0,
             callers: 0,
             ready: VecDeque::new(),
@@ -279,8 +280,8 @@ impl ClientMachine {
     /// A new operation, which stands in the queue from now on.
     fn add(&mut self, purpose: Purpose, op: RequestOp, deadline: Time) -> u64 {
         self.serial += 1;
-        let operation = Box::new(Operation::new(purpose, op, deadline, Wait::Turn));
-        self.operations.insert(self.serial, operation);
+        let operation = Operation::new(purpose, op, deadline, Wait::Turn);
+        self.operations.push(self.serial, operation);
         self.ready.push_back(self.serial);
         self.wake_at(deadline);
         self.serial
@@ -335,7 +336,7 @@ impl ClientMachine {
             None => false,
         };
         let serial = request_id >> TRY_BITS;
-        let Some(operation) = self.operations.get_mut(&serial) else {
+        let Some(operation) = self.operations.get_mut(serial) else {
             return; // it has ended: its deadline passed, or another attempt was answered
         };
         let purpose = operation.purpose;
@@ -392,7 +393,9 @@ impl ClientMachine {
     }
 
     fn on_refused(&mut self, now: Time, serial: u64, refusal: Refusal, effects: &mut Vec<Effect>) {
-        let Operation { tries, named, .. } = *self.operations[&serial];
+        let Some(&Operation { tries, named, .. }) = self.operations.get(serial) else {
+            return;
+        };
         let code = refusal.code;
         if code == Code::SessionExpired
             && let SessionState::Open(session) = &self.session
@@ -418,7 +421,7 @@ impl ClientMachine {
 
     /// The next attempt follows after a backoff, which its deadline may cut short.
     fn retry(&mut self, now: Time, serial: u64, at_least: Duration) {
-        let Some(operation) = self.operations.get_mut(&serial) else {
+        let Some(operation) = self.operations.get_mut(serial) else {
             return;
         };
         let (base, max) = (self.options.backoff_base, self.options.backoff_max);
@@ -429,7 +432,7 @@ impl ClientMachine {
     }
 
     fn make_ready(&mut self, serial: u64) {
-        if let Some(operation) = self.operations.get_mut(&serial)
+        if let Some(operation) = self.operations.get_mut(serial)
             && operation.wait == Wait::Session
         {
             self.mark_ready(serial);
@@ -437,7 +440,7 @@ impl ClientMachine {
     }
 
     fn mark_ready(&mut self, serial: u64) {
-        if let Some(operation) = self.operations.get_mut(&serial) {
+        if let Some(operation) = self.operations.get_mut(serial) {
             operation.wait = Wait::Turn;
             self.ready.push_back(serial);
         }
@@ -457,7 +460,7 @@ impl ClientMachine {
         let detail = format!("{}: {}", self.links.get(endpoint).address, trouble.detail);
         self.links.down(endpoint, trouble, now, &self.options);
         for serial in self.sent_to(endpoint) {
-            if let Some(operation) = self.operations.get_mut(&serial) {
+            if let Some(operation) = self.operations.get_mut(serial) {
                 operation.lose_attempt(Failure::new(Cause::ConnectionLost, detail.clone()));
                 self.retry(now, serial, Duration::ZERO);
             }
@@ -467,7 +470,7 @@ impl ClientMachine {
     fn sent_to(&self, endpoint: usize) -> Vec<u64> {
         let there = |operation: &Operation| operation.attempt().is_some_and(|attempt| attempt.endpoint == endpoint);
         let serials = self.operations.iter().filter(|(_, operation)| there(operation));
-        serials.map(|(serial, _)| *serial).collect()
+        serials.map(|(serial, _)| serial).collect()
     }
 
     fn on_deadline(&mut self, now: Time, effects: &mut Vec<Effect>) {
@@ -496,9 +499,11 @@ impl ClientMachine {
             .operations
             .iter()
             .filter(|(_, operation)| operation.deadline <= now);
-        let mut late: Vec<u64> = late.map(|(serial, _)| *serial).collect();
-        late.sort_by_key(|serial| !matches!(self.operations[serial].purpose, Purpose::Caller(_)));
-        for serial in late {
+        let mut late: Vec<(bool, u64)> = late
+            .map(|(serial, operation)| (!matches!(operation.purpose, Purpose::Caller(_)), serial))
+            .collect();
+        late.sort_unstable();
+        for (_, serial) in late {
             self.give_up(serial, effects);
         }
     }
@@ -509,10 +514,10 @@ impl ClientMachine {
         let timed_out: Vec<(u64, Attempt)> = self
             .operations
             .iter()
-            .filter_map(|(serial, operation)| late(operation).map(|attempt| (*serial, attempt)))
+            .filter_map(|(serial, operation)| late(operation).map(|attempt| (serial, attempt)))
             .collect();
         for (serial, attempt) in timed_out {
-            let Some(operation) = self.operations.get_mut(&serial) else {
+            let Some(operation) = self.operations.get_mut(serial) else {
                 continue;
             };
             if operation.attempt() != Some(&attempt) {
@@ -535,13 +540,13 @@ impl ClientMachine {
             .operations
             .iter()
             .filter(|(_, operation)| over(operation))
-            .map(|(serial, _)| *serial)
+            .map(|(serial, _)| serial)
             .collect();
         over.into_iter().for_each(|serial| self.mark_ready(serial));
     }
 
     fn next_wake(&self) -> Option<Time> {
-        let moments = self.operations.values().map(|operation| match operation.wait {
+        let moments = self.operations.iter().map(|(_, operation)| match operation.wait {
             Wait::Backoff(until) => until.min(operation.deadline),
             Wait::Answer(attempt) => attempt.until.min(operation.deadline),
             Wait::Session | Wait::Turn => operation.deadline,
@@ -556,7 +561,7 @@ impl ClientMachine {
     /// Ends an operation without an answer: as the join of its attempts says.
     fn give_up(&mut self, serial: u64, effects: &mut Vec<Effect>) {
         let otherwise = self.reason(serial);
-        let Some(operation) = self.operations.get(&serial) else {
+        let Some(operation) = self.operations.get(serial) else {
             return;
         };
         let end = operation.give_up(otherwise);
@@ -576,11 +581,11 @@ impl ClientMachine {
     fn reason(&self, serial: u64) -> Failure {
         let waits_for_session = self
             .operations
-            .get(&serial)
+            .get(serial)
             .is_some_and(|operation| operation.wait == Wait::Session);
         if waits_for_session
             && let SessionState::Opening(open) = self.session
-            && let Some(failure) = self.operations.get(&open).and_then(|open| open.failure())
+            && let Some(failure) = self.operations.get(open).and_then(Operation::failure)
             && failure.cause != Cause::ConnectionLost
         {
             let words = "while its session was to be opened".to_string();
@@ -600,13 +605,13 @@ impl ClientMachine {
     fn give_up_callers(&mut self, effects: &mut Vec<Effect>) {
         let is_caller = |operation: &Operation| matches!(operation.purpose, Purpose::Caller(_));
         let callers = self.operations.iter().filter(|(_, operation)| is_caller(operation));
-        let callers: Vec<u64> = callers.map(|(serial, _)| *serial).collect();
+        let callers: Vec<u64> = callers.map(|(serial, _)| serial).collect();
         callers.into_iter().for_each(|serial| self.give_up(serial, effects));
     }
 
     /// Takes an operation out and says how it ended.
     fn finish(&mut self, serial: u64, end: End, effects: &mut Vec<Effect>) {
-        let Some(operation) = self.operations.remove(&serial) else {
+        let Some(operation) = self.operations.remove(serial) else {
             return;
         };
         if let Some(attempt) = operation.attempt() {
@@ -674,7 +679,7 @@ impl ClientMachine {
             let Some(serial) = self.ready.pop_front() else {
                 return;
             };
-            let Some(operation) = self.operations.get_mut(&serial) else {
+            let Some(operation) = self.operations.get_mut(serial) else {
                 continue;
             };
             if operation.needs_number() && operation.named.is_none() {
@@ -710,7 +715,7 @@ impl ClientMachine {
         };
         let operation = self
             .operations
-            .get_mut(&serial)
+            .get_mut(serial)
             .expect("taken from the queue, still there");
         let doublings = operation.tries.min(ATTEMPT_DOUBLINGS_MAX);
         operation.tries += 1;
@@ -737,7 +742,7 @@ impl ClientMachine {
 
     /// Opens the session that operations wait for; its deadline is the last of theirs.
     fn open_session(&mut self) {
-        let deadlines = self.waiting.iter().filter_map(|serial| self.operations.get(serial));
+        let deadlines = self.waiting.iter().filter_map(|serial| self.operations.get(*serial));
         let Some(deadline) = deadlines.map(|operation| operation.deadline).max() else {
             return;
         };
@@ -752,7 +757,7 @@ impl ClientMachine {
                 self.session = SessionState::Opening(serial);
             }
             SessionState::Opening(serial) => {
-                if let Some(open) = self.operations.get_mut(&serial) {
+                if let Some(open) = self.operations.get_mut(serial) {
                     open.deadline = open.deadline.max(deadline);
                 }
             }
@@ -761,7 +766,7 @@ impl ClientMachine {
     }
 
     fn name(&mut self, serial: u64, name: SessionRef) {
-        if let Some(operation) = self.operations.get_mut(&serial) {
+        if let Some(operation) = self.operations.get_mut(serial) {
             operation.named = Some((name, 0));
         }
     }
@@ -770,8 +775,8 @@ impl ClientMachine {
     fn close_session(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let is_closing = self
             .operations
-            .values()
-            .any(|operation| operation.purpose == Purpose::Close);
+            .iter()
+            .any(|(_, operation)| operation.purpose == Purpose::Close);
         if self.closed || is_closing {
             return;
         }

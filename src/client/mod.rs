@@ -7,7 +7,8 @@
 //! attempt that may have reached a log stays without an answer from the session table. Retries are safe since they go
 //! out under the same session and number.
 //!
-//! * [`machine`]: the machine. `operation`: one operation and the join of its attempts. [`outcome`]: how it ends.
+//! * [`machine`]: the machine. `operation`: one operation and the join of its attempts; `operations`: those that are open.
+//!   [`outcome`]: how they end.
 //! * `session`: numbers of writes and the lowest outstanding. `links`: endpoints, dialling, leader hints.
 //! * [`pool`]: the mio loop, `connection` its sockets. [`blocking`]: the client for programs.
 //! * [`probe`]: who answers at an address, and its status. [`source`]: snapshots, piece by piece, for a backup.
@@ -20,6 +21,7 @@ mod connection;
 mod links;
 pub mod machine;
 mod operation;
+mod operations;
 pub mod options;
 pub mod outcome;
 pub mod pool;
