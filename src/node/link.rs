@@ -106,7 +106,9 @@ impl InFlight {
     }
 
     fn remove(&mut self, id: u64) {
-        if let Ok(place) = self.0.binary_search(&id) {
+        if self.0.front() == Some(&id) {
+            self.0.pop_front();
+        } else if let Ok(place) = self.0.binary_search(&id) {
             self.0.remove(place);
         }
     }

@@ -56,14 +56,11 @@ pub(super) fn put_command(command: &Command, out: &mut Writer<'_>) {
 pub(super) fn take_command(from: &mut Reader<'_>) -> Result<Command, DecodeError> {
     let (session, number, low) = take_session(from)?;
     let byte = from.u8("op")?;
-    let Some(op) = take_op(byte, from)? else {
-        return Err(DecodeError::Unknown { field: "op", byte });
-    };
     Ok(Command {
         session,
         number,
         low,
-        op,
+        op: take_op(byte, from)?,
     })
 }
 
@@ -117,9 +114,9 @@ fn put_op(op: &Op, out: &mut Writer<'_>) {
     }
 }
 
-/// What stands behind the op's byte; `None` if the byte is no write's.
-fn take_op(byte: u8, from: &mut Reader<'_>) -> Result<Option<Op>, DecodeError> {
-    Ok(Some(match byte {
+/// A write: what stands behind the op's byte.
+fn take_op(byte: u8, from: &mut Reader<'_>) -> Result<Op, DecodeError> {
+    Ok(match byte {
         OP_OPEN => Op::Open,
         OP_CLOSE => Op::Close,
         OP_PUT => {
@@ -147,8 +144,8 @@ fn take_op(byte: u8, from: &mut Reader<'_>) -> Result<Option<Op>, DecodeError> {
                 want_previous: flags & FLAG_WANT_PREVIOUS != 0,
             }
         }
-        _ => return Ok(None),
-    }))
+        _ => return Err(DecodeError::Unknown { field: "op", byte }),
+    })
 }
 
 fn put_key(key: &Bytes, out: &mut Writer<'_>) {
@@ -234,10 +231,7 @@ pub(super) fn take_request(from: &mut Reader<'_>) -> Result<Request, DecodeError
             key: take_key(from)?,
         },
         OP_STATUS => RequestOp::Status,
-        byte => match take_op(byte, from)? {
-            Some(op) => RequestOp::Write(op),
-            None => return Err(DecodeError::Unknown { field: "op", byte }),
-        },
+        byte => RequestOp::Write(take_op(byte, from)?),
     };
     Ok(Request {
         deadline_ms,

@@ -254,6 +254,7 @@ impl Server {
             self.metrics.replies_dropped += 1;
             return;
         };
+        let was_paused = link.paused;
         match &mut link.role {
             Role::Client { .. } => {
                 if let Some(reply) = link.take_answer(request, reply) {
@@ -269,7 +270,9 @@ impl Server {
             }
             _ => self.metrics.replies_dropped += 1,
         }
-        self.resume(connection);
+        if was_paused {
+            self.resume(connection);
+        }
     }
 
     /// Encodes answers that wait, as long as there is room for them.
