@@ -170,7 +170,7 @@ fn acceptor(measure: &Measure<'_>) {
 
 fn apply(measure: &Measure<'_>) {
     let (mut state, mut applied) = (State::new(), Vec::new());
-    let open = Command {
+    let open: Command = Command {
         op: Op::Open,
         session: SessionRef {
             id: 7,

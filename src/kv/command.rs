@@ -17,9 +17,10 @@ pub struct SessionRef {
     pub opened: Slot,
 }
 
-/// One write (or OPEN, or CLOSE) of one session, as it stands in a batch.
+/// One write (or OPEN, or CLOSE) of one session, as it stands in a batch. Its byte strings are `B`: kept for themselves, or
+/// slices of the batch while it is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Command {
+pub struct Command<B = Bytes> {
     /// Whose.
     pub session: SessionRef,
     /// The write's number within its session, from 1. 0 for OPEN and CLOSE.
@@ -27,12 +28,12 @@ pub struct Command {
     /// The lowest number for which the client still awaits a reply; replies below it are forgotten.
     pub low: u64,
     /// What to do.
-    pub op: Op,
+    pub op: Op<B>,
 }
 
 /// What a command does. Sizes are checked before anything is proposed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Op {
+pub enum Op<B = Bytes> {
     /// Opens the session; for a living id, returns the slot that opened it.
     Open,
     /// Closes the session and drops its replies.
@@ -40,9 +41,9 @@ pub enum Op {
     /// Sets `key` to `value`.
     Put {
         /// 1..=[`KEY_BYTES_MAX`] bytes.
-        key: Bytes,
+        key: B,
         /// 0..=[`VALUE_BYTES_MAX`] bytes.
-        value: Bytes,
+        value: B,
         /// Only if the key is absent; else the answer is [`Answer::Exists`].
         if_absent: bool,
         /// Whether the answer shall carry what was there.
@@ -51,18 +52,18 @@ pub enum Op {
     /// Removes `key`.
     Del {
         /// 1..=[`KEY_BYTES_MAX`] bytes.
-        key: Bytes,
+        key: B,
         /// Whether the answer shall carry what was there.
         want_previous: bool,
     },
     /// Sets `key` to `value` if what is there is as expected; decided when applied.
     Cas {
         /// 1..=[`KEY_BYTES_MAX`] bytes.
-        key: Bytes,
+        key: B,
         /// What must be there.
-        expect: Expect,
+        expect: Expect<B>,
         /// 0..=[`VALUE_BYTES_MAX`] bytes.
-        value: Bytes,
+        value: B,
         /// Whether the answer shall carry what was there.
         want_previous: bool,
     },
@@ -70,9 +71,9 @@ pub enum Op {
 
 /// What a `cas` compares with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Expect {
+pub enum Expect<B = Bytes> {
     /// The value, byte by byte.
-    Value(Bytes),
+    Value(B),
     /// The revision of the key's last change, which never repeats (`rules.md` 21).
     Version(u64),
 }
@@ -152,9 +153,9 @@ pub enum Refusal {
     Busy,
 }
 
-impl Op {
+impl<B> Op<B> {
     /// The key that the op is about, if it is about one.
-    pub fn key(&self) -> Option<&Bytes> {
+    pub fn key(&self) -> Option<&B> {
         match self {
             Op::Open | Op::Close => None,
             Op::Put { key, .. } | Op::Del { key, .. } | Op::Cas { key, .. } => Some(key),

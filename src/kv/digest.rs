@@ -69,7 +69,7 @@ impl Digest {
     }
 
     /// Takes in a command.
-    pub fn command(&mut self, command: &Command) {
+    pub fn command<B: AsRef<[u8]>>(&mut self, command: &Command<B>) {
         self.session(command.session);
         self.word(command.number);
         self.word(command.low);
@@ -115,7 +115,7 @@ impl Digest {
         }
     }
 
-    fn op(&mut self, op: &Op) {
+    fn op<B: AsRef<[u8]>>(&mut self, op: &Op<B>) {
         match op {
             Op::Open => self.word(1),
             Op::Close => self.word(2),
@@ -126,12 +126,12 @@ impl Digest {
                 want_previous,
             } => {
                 self.word(3 | u64::from(*if_absent) << 8 | u64::from(*want_previous) << 9);
-                self.bytes(key);
-                self.bytes(value);
+                self.bytes(key.as_ref());
+                self.bytes(value.as_ref());
             }
             Op::Del { key, want_previous } => {
                 self.word(4 | u64::from(*want_previous) << 9);
-                self.bytes(key);
+                self.bytes(key.as_ref());
             }
             Op::Cas {
                 key,
@@ -140,12 +140,12 @@ impl Digest {
                 want_previous,
             } => {
                 self.word(5 | u64::from(*want_previous) << 9);
-                self.bytes(key);
+                self.bytes(key.as_ref());
                 match expect {
-                    Expect::Value(expected) => self.bytes(expected),
+                    Expect::Value(expected) => self.bytes(expected.as_ref()),
                     Expect::Version(version) => self.word(*version),
                 }
-                self.bytes(value);
+                self.bytes(value.as_ref());
             }
         }
     }

@@ -197,7 +197,7 @@ impl Sessions {
     }
 
     /// Whether a write is new, a repeat, or refused. Takes note of the client's mark, and of the session being alive.
-    pub fn admit(&mut self, command: &Command, at: Position, now: LogTime, rules: Rules) -> Admission<'_> {
+    pub fn admit<B>(&mut self, command: &Command<B>, at: Position, now: LogTime, rules: Rules) -> Admission<'_> {
         let SessionRef { id, opened } = command.session;
         self.keep_for_cut(id);
         let Some(session) = self.by_id.get_mut(&id).filter(|session| session.opened == opened) else {

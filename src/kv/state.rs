@@ -63,7 +63,13 @@ impl State {
     ///
     /// # Panics
     /// If `slot` is not the one behind the last: applying over a hole would make replicas differ for good.
-    pub fn apply(&mut self, slot: Slot, stamp: LogTime, commands: &[Command], applied: &mut Vec<Applied>) {
+    pub fn apply<B: AsRef<[u8]>>(
+        &mut self,
+        slot: Slot,
+        stamp: LogTime,
+        commands: &[Command<B>],
+        applied: &mut Vec<Applied>,
+    ) {
         assert!(
             slot == self.applied.next() || !self.rules.apply_without_holes,
             "slot {slot} applied behind slot {}",
@@ -247,7 +253,7 @@ impl State {
         self.store.corrupt();
     }
 
-    fn run(&mut self, command: &Command, at: Position) -> Applied {
+    fn run<B: AsRef<[u8]>>(&mut self, command: &Command<B>, at: Position) -> Applied {
         match command.op {
             Op::Open => {
                 let (done, evicted) = self
@@ -270,7 +276,7 @@ impl State {
         }
     }
 
-    fn write(&mut self, command: &Command, at: Position) -> Applied {
+    fn write<B: AsRef<[u8]>>(&mut self, command: &Command<B>, at: Position) -> Applied {
         let session = match self.sessions.admit(command, at, self.log_time, self.rules) {
             Admission::Run(session) => session,
             Admission::Repeat(done) => return Applied::Done(done),

@@ -65,6 +65,13 @@ pub enum Change<'a> {
     },
 }
 
+impl<'a> Change<'a> {
+    fn set<B: AsRef<[u8]>>(key: &'a B, value: &'a B) -> Change<'a> {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        Change::Set { key, value }
+    }
+}
+
 impl Store {
     /// What is at `key`.
     pub fn get(&self, key: &[u8]) -> Option<&Stored> {
@@ -105,7 +112,7 @@ impl Store {
     }
 
     /// The answer of a put, del or cas, and what it will change. Decided when applied, never when proposed.
-    pub fn decide<'a>(&self, op: &'a Op) -> (Answer, Change<'a>) {
+    pub fn decide<'a, B: AsRef<[u8]>>(&self, op: &'a Op<B>) -> (Answer, Change<'a>) {
         match op {
             // Whatever is there: the only look into the tree is the commit's.
             Op::Put {
@@ -113,33 +120,33 @@ impl Store {
                 value,
                 if_absent: false,
                 want_previous: false,
-            } => (written(None, false), Change::Set { key, value }),
+            } => (written(None, false), Change::set(key, value)),
             Op::Put {
                 key,
                 value,
                 if_absent,
                 want_previous,
-            } => match self.get(key) {
+            } => match self.get(key.as_ref()) {
                 Some(current) if *if_absent => (
                     Answer::Exists {
                         current: current.to_versioned(),
                     },
                     Change::Nothing,
                 ),
-                current => (written(current, *want_previous), Change::Set { key, value }),
+                current => (written(current, *want_previous), Change::set(key, value)),
             },
-            Op::Del { key, want_previous } => match self.get(key) {
+            Op::Del { key, want_previous } => match self.get(key.as_ref()) {
                 None => (Answer::NotFound, Change::Nothing),
-                current => (written(current, *want_previous), Change::Remove { key }),
+                current => (written(current, *want_previous), Change::Remove { key: key.as_ref() }),
             },
             Op::Cas {
                 key,
                 expect,
                 value,
                 want_previous,
-            } => match self.get(key) {
+            } => match self.get(key.as_ref()) {
                 Some(current) if expect.is_met_by(current) => {
-                    (written(Some(current), *want_previous), Change::Set { key, value })
+                    (written(Some(current), *want_previous), Change::set(key, value))
                 }
                 current => (
                     Answer::CasFailed {
@@ -295,10 +302,10 @@ impl MapCut {
     }
 }
 
-impl Expect {
+impl<B: AsRef<[u8]>> Expect<B> {
     fn is_met_by(&self, current: &Stored) -> bool {
         match self {
-            Expect::Value(value) => **value == *current.value(),
+            Expect::Value(value) => *value.as_ref() == *current.value(),
             Expect::Version(version) => *version == current.version(),
         }
     }

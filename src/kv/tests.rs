@@ -152,7 +152,7 @@ fn a_noop_moves_slot_and_log_time_and_nothing_else() {
 fn a_hole_in_the_log_is_never_applied_past() {
     let mut log = Log::new();
     log.entry(&[]);
-    log.state.apply(Slot(3), LogTime(0), &[], &mut Vec::new());
+    log.state.apply(Slot(3), LogTime(0), &[] as &[Command], &mut Vec::new());
 }
 
 #[test]

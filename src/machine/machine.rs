@@ -898,9 +898,11 @@ impl Machine {
 }
 
 /// M3: what an entry asks of the state machine.
-fn decode(slot: Slot, entry: &Entry) -> Result<Vec<Command>, String> {
+fn decode(slot: Slot, entry: &Entry) -> Result<Vec<Command<&[u8]>>, String> {
     match entry.kind {
-        EntryKind::Batch => body::commands(entry).map_err(|error| format!("slot {slot}: cannot be applied: {error}")),
+        EntryKind::Batch => {
+            body::borrowed_commands(entry).map_err(|error| format!("slot {slot}: cannot be applied: {error}"))
+        }
         EntryKind::Noop => Ok(Vec::new()),
         EntryKind::Config | EntryKind::Unknown(_) => Err(format!(
             "slot {slot}: {entry} is of a kind that this version cannot apply; a newer version is needed"

@@ -6,7 +6,7 @@
 //!
 //! Not here: the layout of a command (`command`); where bodies stand (`agreement`, [`super::record`]).
 
-use super::bytes::{DecodeError, Field, Reader, Writer};
+use super::bytes::{ByteString, DecodeError, Field, Reader, Writer};
 use super::command;
 use crate::kv::{Command, command::KEY_BYTES_MAX, command::VALUE_BYTES_MAX};
 use crate::paxos::{Entry, EntryKind, LogTime};
@@ -97,12 +97,24 @@ pub fn parse(body: Bytes, crc: u32) -> Result<Entry, DecodeError> {
     Ok(Entry { kind, stamp, body, crc })
 }
 
-/// The commands of an entry, in order; none for a no-op. Keys and values are slices of the body: whoever keeps one
-/// keeps the whole body alive, so the store copies what it keeps for long.
+/// The commands of an entry, in order; none for a no-op. Keys and values share the body's memory: whoever keeps one
+/// keeps the whole body alive.
 ///
 /// # Errors
 /// [`DecodeError::Unknown`] if this version cannot apply the entry; any other if the body is damaged.
 pub fn commands(entry: &Entry) -> Result<Vec<Command>, DecodeError> {
+    decode(entry)
+}
+
+/// The same, with keys and values that are borrowed of the body: to be applied, since the store copies what it keeps.
+///
+/// # Errors
+/// As [`commands`].
+pub fn borrowed_commands(entry: &Entry) -> Result<Vec<Command<&[u8]>>, DecodeError> {
+    decode(entry)
+}
+
+fn decode<'a, B: ByteString<'a>>(entry: &'a Entry) -> Result<Vec<Command<B>>, DecodeError> {
     let mut reader = Reader::new(&entry.body);
     let (kind, format, _stamp) = take_head(&mut reader)?;
     let known = match kind {
@@ -128,7 +140,7 @@ pub fn commands(entry: &Entry) -> Result<Vec<Command>, DecodeError> {
     Ok(commands)
 }
 
-fn take_commands(reader: &mut Reader<'_>) -> Result<Vec<Command>, DecodeError> {
+fn take_commands<'a, B: ByteString<'a>>(reader: &mut Reader<'a>) -> Result<Vec<Command<B>>, DecodeError> {
     let count = reader.u32("command count")? as usize;
     let count = reader.items(count, command::COMMAND_BYTES_MIN, "command count")?;
     let mut commands = Vec::with_capacity(count);

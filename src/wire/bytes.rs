@@ -102,6 +102,27 @@ pub trait Field: Sized {
     fn take(from: &mut Reader<'_>, field: &'static str) -> Result<Self, DecodeError>;
 }
 
+/// A byte string as it is taken from a reader: shared with what is read, or borrowed of it.
+pub trait ByteString<'a>: Sized {
+    /// The next `count` bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`] if fewer are left.
+    fn take(from: &mut Reader<'a>, count: usize, field: &'static str) -> Result<Self, DecodeError>;
+}
+
+impl<'a> ByteString<'a> for Bytes {
+    fn take(from: &mut Reader<'a>, count: usize, field: &'static str) -> Result<Bytes, DecodeError> {
+        from.bytes(count, field)
+    }
+}
+
+impl<'a> ByteString<'a> for &'a [u8] {
+    fn take(from: &mut Reader<'a>, count: usize, field: &'static str) -> Result<&'a [u8], DecodeError> {
+        from.slice(count, field)
+    }
+}
+
 impl<'a> Reader<'a> {
     /// Reads `bytes`; byte strings will be slices that share its memory, and keep all of it alive.
     pub fn new(bytes: &'a Bytes) -> Reader<'a> {

@@ -4,7 +4,7 @@
 //! judged here: a key that is too long decodes, and is refused with a code that says so
 //! ([`Request::check`](super::Request::check)) instead of costing the client its connection.
 
-use super::bytes::{DecodeError, Field, Reader, Writer};
+use super::bytes::{ByteString, DecodeError, Field, Reader, Writer};
 use super::{Request, RequestOp};
 use crate::kv::{Command, Expect, Op, SessionRef};
 use crate::paxos::Slot;
@@ -53,7 +53,7 @@ pub(super) fn put_command(command: &Command, out: &mut Writer<'_>) {
     put_op(&command.op, out);
 }
 
-pub(super) fn take_command(from: &mut Reader<'_>) -> Result<Command, DecodeError> {
+pub(super) fn take_command<'a, B: ByteString<'a>>(from: &mut Reader<'a>) -> Result<Command<B>, DecodeError> {
     let (session, number, low) = take_session(from)?;
     let byte = from.u8("op")?;
     Ok(Command {
@@ -115,7 +115,7 @@ fn put_op(op: &Op, out: &mut Writer<'_>) {
 }
 
 /// A write: what stands behind the op's byte.
-fn take_op(byte: u8, from: &mut Reader<'_>) -> Result<Op, DecodeError> {
+fn take_op<'a, B: ByteString<'a>>(byte: u8, from: &mut Reader<'a>) -> Result<Op<B>, DecodeError> {
     Ok(match byte {
         OP_OPEN => Op::Open,
         OP_CLOSE => Op::Close,
@@ -153,9 +153,9 @@ fn put_key(key: &Bytes, out: &mut Writer<'_>) {
     out.slice(key);
 }
 
-fn take_key(from: &mut Reader<'_>) -> Result<Bytes, DecodeError> {
+fn take_key<'a, B: ByteString<'a>>(from: &mut Reader<'a>) -> Result<B, DecodeError> {
     let length = from.u16("key length")?;
-    from.bytes(usize::from(length), "key")
+    B::take(from, usize::from(length), "key")
 }
 
 pub(super) fn put_value(value: &[u8], out: &mut Writer<'_>) {
@@ -163,9 +163,9 @@ pub(super) fn put_value(value: &[u8], out: &mut Writer<'_>) {
     out.slice(value);
 }
 
-pub(super) fn take_value(from: &mut Reader<'_>, field: &'static str) -> Result<Bytes, DecodeError> {
+pub(super) fn take_value<'a, B: ByteString<'a>>(from: &mut Reader<'a>, field: &'static str) -> Result<B, DecodeError> {
     let length = from.u32(field)?;
-    from.bytes(length as usize, field)
+    B::take(from, length as usize, field)
 }
 
 fn put_expect(expect: &Expect, out: &mut Writer<'_>) {
@@ -181,7 +181,7 @@ fn put_expect(expect: &Expect, out: &mut Writer<'_>) {
     }
 }
 
-fn take_expect(from: &mut Reader<'_>) -> Result<Expect, DecodeError> {
+fn take_expect<'a, B: ByteString<'a>>(from: &mut Reader<'a>) -> Result<Expect<B>, DecodeError> {
     match from.u8("expect")? {
         EXPECT_VALUE => take_value(from, "expected value").map(Expect::Value),
         EXPECT_VERSION => from.u64("expected version").map(Expect::Version),

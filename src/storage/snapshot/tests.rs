@@ -16,7 +16,7 @@ pub(in crate::storage) fn state(keys: u64, value_bytes: usize) -> State {
         low: number,
         op,
     };
-    let open = Command {
+    let open: Command = Command {
         session: SessionRef {
             id: 7,
             opened: Slot::ZERO,
