@@ -1,7 +1,7 @@
 //! A key as the map holds it: short ones stand in the tree itself.
 //!
 //! A look-up compares with some two dozen keys on its way. If each stood in an allocation of its own, each comparison would
-//! be another place in memory, and a key of 16 bytes would take 48. Invariant: ordered as the bytes are.
+//! be another place in memory, and a key of 16 bytes would take 48. Two short ones are compared as numbers. Invariant: ordered as the bytes are.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -22,16 +22,19 @@ enum Repr {
 
 const _: () = assert!(size_of::<Key>() == 24, "as large as three words, whatever the key");
 
+impl Key {
+    /// The same bytes as a key that stands in the tree; none if they are too many.
+    pub(super) fn short(key: &[u8]) -> Option<Key> {
+        let length = u8::try_from(key.len()).ok().filter(|_| key.len() <= SHORT_BYTES_MAX)?;
+        let mut bytes = [0; SHORT_BYTES_MAX];
+        bytes[..key.len()].copy_from_slice(key);
+        Some(Key(Repr::Short { length, bytes }))
+    }
+}
+
 impl From<&[u8]> for Key {
     fn from(key: &[u8]) -> Key {
-        Key(match u8::try_from(key.len()) {
-            Ok(length) if key.len() <= SHORT_BYTES_MAX => {
-                let mut bytes = [0; SHORT_BYTES_MAX];
-                bytes[..key.len()].copy_from_slice(key);
-                Repr::Short { length, bytes }
-            }
-            _ => Repr::Long(key.into()),
-        })
+        Key::short(key).unwrap_or_else(|| Key(Repr::Long(key.into())))
     }
 }
 
@@ -67,9 +70,32 @@ impl PartialOrd for Key {
 }
 
 impl Ord for Key {
+    #[inline]
     fn cmp(&self, other: &Key) -> Ordering {
-        (**self).cmp(&**other)
+        match (&self.0, &other.0) {
+            (
+                Repr::Short { length, bytes },
+                Repr::Short {
+                    length: n,
+                    bytes: others,
+                },
+            ) => words(bytes, *length).cmp(&words(others, *n)),
+            _ => (**self).cmp(&**other),
+        }
     }
+}
+
+/// A short key as numbers in the order of its bytes. What it does not fill are zeros, so of two keys that differ only in
+/// zeros at the end the shorter comes first, as it must.
+#[inline]
+fn words(bytes: &[u8; SHORT_BYTES_MAX], length: u8) -> (u128, u64) {
+    let (head, tail) = bytes
+        .split_first_chunk()
+        .expect("a short key has room for sixteen bytes");
+    let mut last = [0; 8];
+    last[..SHORT_BYTES_MAX - 16].copy_from_slice(tail);
+    last[7] = length;
+    (u128::from_be_bytes(*head), u64::from_be_bytes(last))
 }
 
 #[cfg(test)]
@@ -80,6 +106,8 @@ mod tests {
     fn keys_of_any_length_are_ordered_as_their_bytes_are() {
         let mut keys: Vec<Vec<u8>> = (0..50).map(|length| vec![b'k'; length]).collect();
         keys.extend((20..25).map(|length| [vec![b'k'; length], vec![0]].concat()));
+        keys.extend((0..25).map(|length| vec![0; length]));
+        keys.extend((0..25).map(|at| (0..25).map(|byte| if byte == at { 0xff } else { b'k' }).collect()));
         for a in &keys {
             assert_eq!(&*Key::from(&a[..]), &a[..]);
             for b in &keys {

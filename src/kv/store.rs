@@ -75,7 +75,10 @@ impl<'a> Change<'a> {
 impl Store {
     /// What is at `key`.
     pub fn get(&self, key: &[u8]) -> Option<&Stored> {
-        self.map.get(key)
+        match Key::short(key) {
+            Some(key) => self.map.get(&key),
+            None => self.map.get(key),
+        }
     }
 
     /// Commands that have changed anything so far.
@@ -185,7 +188,11 @@ impl Store {
             version,
         };
         self.bytes += value.len() as u64;
-        let Some(present) = self.map.get_mut(key) else {
+        let present = match Key::short(key) {
+            Some(key) => self.map.get_mut(&key),
+            None => self.map.get_mut(key),
+        };
+        let Some(present) = present else {
             let digest = digest::of_key(key, new);
             self.bytes += key.len() as u64;
             self.content = self.content.wrapping_add(digest);
