@@ -21,6 +21,7 @@ use super::faults::Faults;
 use super::flags::Config;
 use super::link::Link;
 use super::metrics::{Gauges, Metrics};
+use super::numbered::Numbered;
 use super::peers::Peer;
 use super::ring::Ring;
 use crate::command::{DataCommand, FaultCommand, ParseError, render};
@@ -69,7 +70,7 @@ pub struct Context<'a> {
     /// What is known of each peer.
     pub peers: &'a BTreeMap<NodeId, Peer>,
     /// All connections, but the one that asks.
-    pub links: &'a BTreeMap<u64, Link>,
+    pub links: &'a Numbered<Link>,
     /// When the next connection must have got on.
     pub connection_deadline: Option<Time>,
     /// Faults that are on.

@@ -101,7 +101,7 @@ fn peer_row(context: &Context<'_>, peer: &Peer, status: &Status) -> Value {
     let since = |at: Time| millis(now.since(at));
     let progress = status.followers.iter().find(|(node, ..)| *node == peer.node);
     let chosen = progress.map(|(_, chosen, _)| chosen.0);
-    let waiting = peer.outgoing.and_then(|number| context.links.get(&number));
+    let waiting = peer.outgoing.and_then(|number| context.links.get(number));
     json!({
         "id": peer.node.0,
         "address": peer.address.text,

@@ -179,7 +179,7 @@ impl Server {
     }
 
     fn take_stream(&mut self, mut stream: TcpStream, remote: SocketAddr, role: Role, now: Time) {
-        let number = self.take_number();
+        let number = self.links.next_number();
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = self
             .poll
@@ -190,8 +190,8 @@ impl Server {
         }
         // Frames are written whole; waiting for more would only delay them.
         let _ = stream.set_nodelay(true);
-        self.add(number, Connection::new(stream, remote, now), role, now);
-        if let Some(Link { connection, .. }) = self.links.get_mut(&number) {
+        self.add(Connection::new(stream, remote, now), role, now);
+        if let Some(Link { connection, .. }) = self.links.get_mut(number) {
             // What was sent with the connection is there already.
             connection.note_ready(true, true, false);
             self.ready.insert(number);

@@ -66,7 +66,7 @@ impl Server {
 
     /// Counts what a connection holds by now.
     pub(super) fn count_input(&mut self, number: u64) {
-        if let Some(link) = self.links.get_mut(&number) {
+        if let Some(link) = self.links.get_mut(number) {
             let held = link.connection.input.len();
             self.budget.input = self.budget.input - link.counted + held;
             link.counted = held;

@@ -19,7 +19,7 @@ const TYPE_AT: usize = 8;
 impl Server {
     /// A HELLO, from whichever side. Its version was checked when it was decoded.
     pub(super) fn on_hello(&mut self, number: u64, hello: Hello, machine: &Machine, now: Time) {
-        match (self.links.get(&number).map(|link| &link.role), &hello.kind) {
+        match (self.links.get(number).map(|link| &link.role), &hello.kind) {
             (Some(Role::Fresh), HelloKind::Client) => self.greet_client(number, &hello, machine, now),
             (Some(Role::Fresh), HelloKind::Node(_)) => self.greet_peer(number, hello, machine, now),
             (Some(&Role::Greeting(peer)), _) => self.greeted_by(number, peer, hello, machine, now),
@@ -83,7 +83,7 @@ impl Server {
     /// A node that may not join dials again and again: the log says so now and then, not each time.
     fn refuse_peer(&mut self, number: u64, from: NodeId, code: ErrorCode, detail: &str, machine: &Machine, now: Time) {
         self.metrics.error(code);
-        let remote = self.links.get(&number).map(|link| link.connection.remote());
+        let remote = self.links.get(number).map(|link| link.connection.remote());
         if let Some(remote) = remote
             && self.complaints.may_repeat(code.name(), from, now)
         {
@@ -131,7 +131,7 @@ impl Server {
 
     /// Whether an ERROR stands next in what came in: an acceptor that refuses sends it together with its HELLO.
     fn is_refused(&self, number: u64) -> bool {
-        let input = self.links.get(&number).map(|link| &link.connection.input);
+        let input = self.links.get(number).map(|link| &link.connection.input);
         input.and_then(|input| input.get(TYPE_AT)) == Some(&FrameType::Error.byte())
     }
 
@@ -150,7 +150,7 @@ impl Server {
 
     /// A dialled connection: looks whether it is connected by now, and says HELLO. False if it is not, or failed.
     pub(super) fn connected(&mut self, number: u64, machine: &Machine, now: Time) -> bool {
-        let Some(link) = self.links.get_mut(&number) else {
+        let Some(link) = self.links.get_mut(number) else {
             return false;
         };
         let Role::Dialling(peer) = link.role else { return true };

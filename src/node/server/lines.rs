@@ -16,7 +16,7 @@ impl Server {
     pub(super) fn take_lines(&mut self, number: u64, machine: &Machine, now: Time) -> bool {
         for _ in 0..DEBUG_LINES_PER_TURN {
             let is_full = self.is_full();
-            let Some(link) = self.links.get_mut(&number) else {
+            let Some(link) = self.links.get_mut(number) else {
                 return false;
             };
             link.paused = link.must_pause(is_full);
@@ -29,7 +29,7 @@ impl Server {
             }
         }
         // Some of these lines show much. The rest waits for the next turn, which does not wait.
-        if let Some(link) = self.links.get_mut(&number) {
+        if let Some(link) = self.links.get_mut(number) {
             link.paused = true;
             self.ready.insert(number);
         }
@@ -38,7 +38,7 @@ impl Server {
 
     /// No whole line is left. What stands before the end of input is a line, too.
     fn after_last_line(&mut self, number: u64, machine: &Machine, now: Time) -> bool {
-        let Some(link) = self.links.get_mut(&number) else {
+        let Some(link) = self.links.get_mut(number) else {
             return false;
         };
         let has_ended = link.ended;
@@ -60,7 +60,7 @@ impl Server {
 
     /// No line will come that could end `tail -f`.
     fn end_follow(&mut self, number: u64) {
-        let Some(Role::Debug(session)) = self.links.get_mut(&number).map(|link| &mut link.role) else {
+        let Some(Role::Debug(session)) = self.links.get_mut(number).map(|link| &mut link.role) else {
             return;
         };
         let mut out = Vec::new();
@@ -72,7 +72,7 @@ impl Server {
     fn execute(&mut self, number: u64, line: &[u8], machine: &Machine, now: Time) {
         let gauges = self.gauges();
         let mut out = Vec::new();
-        let Some(Role::Debug(session)) = self.links.get_mut(&number).map(|link| &mut link.role) else {
+        let Some(Role::Debug(session)) = self.links.get_mut(number).map(|link| &mut link.role) else {
             return;
         };
         // Taken out while the command looks at all the other links.
@@ -99,13 +99,13 @@ impl Server {
             self.followers.remove(&number);
         }
         let ends = session.has_ended();
-        if let Some(link) = self.links.get_mut(&number) {
+        if let Some(link) = self.links.get_mut(number) {
             link.role = Role::Debug(session);
         }
         self.ask_machine(number, asked, now);
         self.push_bytes(number, out.into());
         // A session that ends is closed when its output is out; with none it would never be looked at again.
-        if ends && self.links.get(&number).is_some_and(|link| link.is_over()) {
+        if ends && self.links.get(number).is_some_and(|link| link.is_over()) {
             self.close(number, "", now);
         }
     }
@@ -133,7 +133,7 @@ impl Server {
 
     /// A debug session's deadline has come.
     pub(super) fn on_session_due(&mut self, number: u64, now: Time) {
-        let Some(Role::Debug(session)) = self.links.get_mut(&number).map(|link| &mut link.role) else {
+        let Some(Role::Debug(session)) = self.links.get_mut(number).map(|link| &mut link.role) else {
             return;
         };
         let mut out = Vec::new();
@@ -147,7 +147,7 @@ impl Server {
     pub(super) fn feed_followers(&mut self) {
         let mut fed = Fed::default();
         for number in self.followers.clone() {
-            let Some(link) = self.links.get_mut(&number) else {
+            let Some(link) = self.links.get_mut(number) else {
                 continue;
             };
             if link.connection.output_len() > FOLLOW_OUTPUT_MAX_BYTES {

@@ -22,7 +22,7 @@ const DIALS_BEFORE_A_LINE: u32 = 8;
 impl Server {
     /// Takes up another role on a connection.
     pub(super) fn become_role(&mut self, number: u64, role: Role, now: Time) {
-        if let Some(link) = self.links.get_mut(&number) {
+        if let Some(link) = self.links.get_mut(number) {
             link.become_role(role, now);
             self.arm(number);
         }
@@ -31,7 +31,7 @@ impl Server {
     /// Queues a frame on one connection.
     pub(super) fn push_frame(&mut self, number: u64, request_id: u64, frame: &Frame) {
         self.metrics.frame_out(frame.name());
-        if let Some(link) = self.links.get_mut(&number) {
+        if let Some(link) = self.links.get_mut(number) {
             // Behind other output it is dirty already, or its socket tells when it takes more.
             if link.connection.output_len() == 0 {
                 self.dirty.insert(number);
@@ -41,7 +41,7 @@ impl Server {
     }
 
     pub(super) fn push_bytes(&mut self, number: u64, bytes: Bytes) {
-        if let Some(link) = self.links.get_mut(&number) {
+        if let Some(link) = self.links.get_mut(number) {
             self.queued += link.connection.push(bytes);
             self.dirty.insert(number);
         }
@@ -70,7 +70,7 @@ impl Server {
         machine: Option<&Machine>,
         now: Time,
     ) {
-        let Some(link) = self.links.get(&number) else { return };
+        let Some(link) = self.links.get(number) else { return };
         let is_fresh = matches!(link.role, Role::Fresh);
         let mut words = Vec::new();
         if let Some(machine) = machine.filter(|_| is_fresh) {
@@ -90,14 +90,14 @@ impl Server {
     }
 
     fn discard_of(&mut self, number: u64) {
-        if let Some(link) = self.links.get_mut(&number) {
+        if let Some(link) = self.links.get_mut(number) {
             link.connection.discard_input();
         }
     }
 
     /// Closes a connection now. `why` is told where it is a link of a peer.
     pub(super) fn close(&mut self, number: u64, why: &str, now: Time) {
-        let Some(link) = self.links.get(&number) else { return };
+        let Some(link) = self.links.get(number) else { return };
         if let Some(peer) = link.peer() {
             log::debug!("connection {number} with {peer} closed: {why}");
         }
@@ -107,7 +107,7 @@ impl Server {
 
     /// Drops the socket and what waits on it.
     fn forget(&mut self, number: u64) {
-        let Some(mut link) = self.links.remove(&number) else {
+        let Some(mut link) = self.links.remove(number) else {
             return;
         };
         self.queued -= link.connection.output_len();
@@ -124,7 +124,7 @@ impl Server {
 
     /// Takes a connection out of the books of its role (S4): whatever happens to its bytes, it counts no more.
     fn detach(&mut self, number: u64, end: DialEnd, why: &str, now: Time) {
-        let Some(link) = self.links.get(&number) else { return };
+        let Some(link) = self.links.get(number) else { return };
         match link.role {
             Role::Fresh => {
                 self.fresh.remove(&number);
@@ -143,7 +143,7 @@ impl Server {
         self.debug_links -= 1;
         self.followers.remove(&number);
         let timeout = self.config.request_timeout;
-        let asked = match self.links.get_mut(&number).map(|link| &mut link.role) {
+        let asked = match self.links.get_mut(number).map(|link| &mut link.role) {
             Some(Role::Debug(session)) => session.close(timeout),
             _ => None,
         };
@@ -204,16 +204,15 @@ impl Server {
         self.metrics.dials += 1;
         let Some(state) = self.peers.get_mut(&peer) else { return };
         let dialled = state.address.next(now).and_then(|remote| {
-            let number = self.next_number + 1;
+            let number = self.links.next_number();
             Ok((self.connect(remote, number)?, remote, number))
         });
         match dialled {
             Ok((stream, remote, number)) => {
-                self.next_number = number;
                 if let Some(state) = self.peers.get_mut(&peer) {
                     state.dialled(number);
                 }
-                self.add(number, Connection::new(stream, remote, now), Role::Dialling(peer), now);
+                self.add(Connection::new(stream, remote, now), Role::Dialling(peer), now);
             }
             Err(error) => {
                 self.dial_gone(peer, dial_end(&error), &error.to_string(), now);
@@ -233,7 +232,7 @@ impl Server {
 
     /// Asks whether somebody is there, unless the last question is unanswered.
     pub(super) fn ping(&mut self, number: u64, now: Time) {
-        let due = self.links.get_mut(&number).is_some_and(|link| link.ping_due(now));
+        let due = self.links.get_mut(number).is_some_and(|link| link.ping_due(now));
         if due {
             self.push_frame(number, 0, &Frame::Ping { nonce: now.0 });
         }

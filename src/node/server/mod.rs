@@ -31,6 +31,7 @@ use super::limits::{EVENTS_PER_POLL, POLLS_PER_GATHER, READ_CHUNK_BYTES, TURN_IN
 use super::link::{Link, Overdue, Role};
 use super::logging::Complaints;
 use super::metrics::{Gauges, Metrics};
+use super::numbered::Numbered;
 use super::peers::{Address, Peer};
 use super::ring::Ring;
 use super::signals::{self, Signals};
@@ -69,10 +70,9 @@ pub struct Server {
     sockets_max: usize,
     listeners: Listeners,
     signals: Option<Signals>,
-    links: BTreeMap<u64, Link>,
+    links: Numbered<Link>,
     /// Where every read goes first.
     scratch: Box<[u8]>,
-    next_number: u64,
     /// Connections that have not said HELLO, oldest first.
     fresh: BTreeSet<u64>,
     clients: usize,
@@ -159,9 +159,8 @@ impl Server {
             sockets_max,
             listeners,
             signals: None,
-            links: BTreeMap::new(),
+            links: Numbered::starting_at(FIRST_CONNECTION),
             scratch: vec![0; READ_CHUNK_BYTES].into(),
-            next_number: FIRST_CONNECTION,
             fresh: BTreeSet::new(),
             clients: 0,
             debug_links: 0,
@@ -286,7 +285,7 @@ impl Server {
     /// the next turn, which does not wait; so a thousand busy clients delay neither heartbeats nor each other for long.
     fn serve_ready(&mut self, machine: &Machine, now: Time) {
         let ready = std::mem::take(&mut self.ready);
-        let is_peer = |number: &u64| self.links.get(number).is_some_and(|link| link.peer().is_some());
+        let is_peer = |number: &u64| self.links.get(*number).is_some_and(|link| link.peer().is_some());
         let (peers, others): (Vec<u64>, Vec<u64>) = ready.into_iter().partition(is_peer);
         peers.into_iter().for_each(|number| self.serve(number, machine, now));
         let bytes_before = self.metrics.bytes_in;
@@ -365,7 +364,7 @@ impl Server {
             Token(number) => {
                 let number = number as u64;
                 // An event of a connection that is gone already means nothing: its number is not used again.
-                let Some(link) = self.links.get_mut(&number) else {
+                let Some(link) = self.links.get_mut(number) else {
                     return;
                 };
                 link.connection.note_ready(event.readable, event.writable, event.closed);
@@ -380,8 +379,9 @@ impl Server {
         }
     }
 
-    /// Takes up a connection that is registered under `number`.
-    fn add(&mut self, number: u64, connection: Connection, role: Role, now: Time) {
+    /// Takes up a connection that is registered under the number that is next.
+    fn add(&mut self, connection: Connection, role: Role, now: Time) {
+        let number = self.links.next_number();
         match role {
             Role::Fresh => {
                 self.fresh.insert(number);
@@ -389,18 +389,13 @@ impl Server {
             Role::Debug(_) => self.debug_links += 1,
             _ => {}
         }
-        self.links.insert(number, Link::new(connection, role, now));
+        self.links.insert(Link::new(connection, role, now));
         self.arm(number);
-    }
-
-    fn take_number(&mut self) -> u64 {
-        self.next_number += 1;
-        self.next_number
     }
 
     /// Puts the link's deadline into the queue (S3).
     fn arm(&mut self, number: u64) {
-        let Some(link) = self.links.get_mut(&number) else {
+        let Some(link) = self.links.get_mut(number) else {
             return;
         };
         let deadline = link.deadline();
@@ -422,7 +417,7 @@ impl Server {
             .map(|(_, number)| *number)
             .collect();
         for number in due {
-            let overdue = self.links.get(&number).and_then(|link| link.overdue(now));
+            let overdue = self.links.get(number).and_then(|link| link.overdue(now));
             if let Some(overdue) = overdue {
                 self.on_overdue(number, overdue, machine, now);
             }
@@ -452,7 +447,7 @@ impl Server {
     /// Counts an error of a connection and says so in the log, unless its kind has said enough in this second.
     fn count_error(&mut self, number: u64, code: ErrorCode, detail: &str, now: Time) {
         self.metrics.error(code);
-        let Some(link) = self.links.get(&number) else { return };
+        let Some(link) = self.links.get(number) else { return };
         let (remote, peer) = (link.connection.remote(), link.peer());
         let who = match peer {
             // A peer comes again and again.

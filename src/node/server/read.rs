@@ -16,21 +16,20 @@ use bytes::Bytes;
 impl Server {
     /// Reads a connection until it would block, within this turn's budget, and takes every whole frame.
     pub(super) fn serve(&mut self, number: u64, machine: &Machine, now: Time) {
-        let is_peer = self.links.get(&number).is_some_and(|link| link.peer().is_some());
-        let mut budget = if is_peer {
-            PEER_READ_BUDGET_BYTES
-        } else {
-            READ_BUDGET_BYTES
-        };
         if !self.connected(number, machine, now) {
             return;
         }
-        if let Some(link) = self.links.get_mut(&number) {
-            link.unread.begin(now);
-        }
+        let Some(link) = self.links.get_mut(number) else {
+            return;
+        };
+        link.unread.begin(now);
+        let mut budget = match link.peer() {
+            Some(_) => PEER_READ_BUDGET_BYTES,
+            None => READ_BUDGET_BYTES,
+        };
         // What was read before a pause comes first.
         while self.take_whole(number, machine, now) {
-            let Some(link) = self.links.get_mut(&number) else {
+            let Some(link) = self.links.get_mut(number) else {
                 return;
             };
             if !link.connection.may_read() || link.ended {
@@ -54,11 +53,12 @@ impl Server {
             }
         }
         self.count_input(number);
-        if let Some(link) = self.links.get_mut(&number) {
-            let is_left = link.connection.may_read();
-            link.unread.end(now, is_left);
-        }
-        if self.links.get(&number).is_some_and(|link| link.is_over()) {
+        let Some(link) = self.links.get_mut(number) else {
+            return;
+        };
+        let is_left = link.connection.may_read();
+        link.unread.end(now, is_left);
+        if link.is_over() {
             return self.close(number, "", now);
         }
         self.arm(number);
@@ -66,7 +66,7 @@ impl Server {
 
     /// Takes what is whole. False if the connection is paused or on its way out: no more of it is read now.
     fn take_whole(&mut self, number: u64, machine: &Machine, now: Time) -> bool {
-        match self.links.get(&number).map(|link| &link.role) {
+        match self.links.get(number).map(|link| &link.role) {
             None => false,
             Some(Role::Closing) => {
                 self.discard(number);
@@ -80,7 +80,7 @@ impl Server {
     fn take_frames(&mut self, number: u64, machine: &Machine, now: Time) -> bool {
         loop {
             let is_full = self.is_full_for(number);
-            let Some(link) = self.links.get_mut(&number) else {
+            let Some(link) = self.links.get_mut(number) else {
                 return false;
             };
             if matches!(link.role, Role::Closing) {
@@ -125,19 +125,19 @@ impl Server {
     }
 
     fn discard(&mut self, number: u64) {
-        if let Some(link) = self.links.get_mut(&number) {
+        if let Some(link) = self.links.get_mut(number) {
             link.connection.discard_input();
         }
     }
 
     /// The other side sends no more. A client may still want its answers; a peer's connection is of no use.
     fn on_end(&mut self, number: u64, machine: &Machine, now: Time) {
-        let Some(link) = self.links.get_mut(&number) else {
+        let Some(link) = self.links.get_mut(number) else {
             return;
         };
         link.ended = true;
         self.take_whole(number, machine, now);
-        let Some(link) = self.links.get_mut(&number) else {
+        let Some(link) = self.links.get_mut(number) else {
             return;
         };
         let has_rest = !link.paused && !link.connection.input.is_empty();
@@ -165,7 +165,7 @@ impl Server {
             super::DebugListen::Off => "the debug port for text is off".to_string(),
         };
         let line = format!("ERR binary_port this is the binary port of synod node {node}; {debug}\n");
-        if let Some(link) = self.links.get(&number) {
+        if let Some(link) = self.links.get(number) {
             let remote = link.connection.remote();
             self.complain("text", now, &format!("{remote}: text on the binary port"));
         }
@@ -184,7 +184,7 @@ impl Server {
         self.metrics.frame_in(frame.name());
         match frame {
             Frame::Ping { nonce } => self.push_frame(number, 0, &Frame::Pong { nonce }),
-            Frame::Pong { .. } => self.links.get_mut(&number).into_iter().for_each(|link| link.ponged()),
+            Frame::Pong { .. } => self.links.get_mut(number).into_iter().for_each(|link| link.ponged()),
             Frame::Error { code, detail } => self.on_error_frame(number, code, &detail, now),
             Frame::Hello(hello) => self.on_hello(number, hello, machine, now),
             Frame::Request(request) => self.on_request(number, header.request_id, request, machine, now),
@@ -209,12 +209,12 @@ impl Server {
     }
 
     fn is_client(&self, number: u64) -> bool {
-        let role = self.links.get(&number).map(|link| &link.role);
+        let role = self.links.get(number).map(|link| &link.role);
         matches!(role, Some(Role::Client { .. }))
     }
 
     fn on_error_frame(&mut self, number: u64, code: ErrorCode, detail: &str, now: Time) {
-        let Some(link) = self.links.get(&number) else { return };
+        let Some(link) = self.links.get(number) else { return };
         let (remote, peer) = (link.connection.remote(), link.peer());
         let who = match peer {
             Some(peer) => format!("{peer} at {remote}"),
@@ -233,7 +233,7 @@ impl Server {
             connection: number,
             request: request_id,
         };
-        let Some(link) = self.links.get_mut(&number) else {
+        let Some(link) = self.links.get_mut(number) else {
             return;
         };
         let waited = link.unread.waited();
@@ -261,7 +261,7 @@ impl Server {
     }
 
     fn on_peer_frame(&mut self, number: u64, request_id: u64, frame: Frame, now: Time) {
-        let Some(Role::From(from)) = self.links.get(&number).map(|link| &link.role) else {
+        let Some(Role::From(from)) = self.links.get(number).map(|link| &link.role) else {
             return;
         };
         let from = *from;

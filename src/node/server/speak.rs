@@ -145,7 +145,7 @@ impl Server {
         let peer = self.peers.get(&to).filter(|peer| peer.is_up());
         let link = peer
             .and_then(|peer| peer.outgoing)
-            .and_then(|number| self.links.get(&number));
+            .and_then(|number| self.links.get(number));
         let Some(link) = link else { return Some("no link") };
         // Catch-up brings bulk later; it must not pile up before heartbeats and votes.
         let is_bulk = matches!(
@@ -196,7 +196,7 @@ impl Server {
     /// Encodes what is held for a peer, as long as there is room for it.
     fn push_held(&mut self, to: NodeId) {
         while let Some(peer) = self.peers.get_mut(&to) {
-            let link = peer.outgoing.and_then(|number| self.links.get(&number));
+            let link = peer.outgoing.and_then(|number| self.links.get(number));
             let has_room = link.is_some_and(|link| link.connection.output_len() <= PEER_RELAYED_HIGH_BYTES);
             let Some((request_id, frame)) = has_room.then(|| peer.held.pop_front()).flatten() else {
                 return;
@@ -210,7 +210,7 @@ impl Server {
         let Some(number) = self.peers.get(&to).and_then(|peer| peer.outgoing) else {
             return;
         };
-        let Some(link) = self.links.get_mut(&number) else {
+        let Some(link) = self.links.get_mut(number) else {
             return;
         };
         self.queued += push(&mut link.connection);
@@ -250,7 +250,7 @@ impl Server {
                 outcome,
             },
         );
-        let Some(link) = self.links.get_mut(&connection) else {
+        let Some(link) = self.links.get_mut(connection) else {
             self.metrics.replies_dropped += 1;
             return;
         };
@@ -277,14 +277,14 @@ impl Server {
 
     /// Encodes answers that wait, as long as there is room for them.
     fn encode_answers(&mut self, number: u64) {
-        while let Some((request, reply)) = self.links.get_mut(&number).and_then(Link::next_answer) {
+        while let Some((request, reply)) = self.links.get_mut(number).and_then(Link::next_answer) {
             self.push_frame(number, request, &Frame::Reply(reply));
         }
     }
 
     /// Reads on where a pause has ended (S1).
     pub(super) fn resume(&mut self, number: u64) {
-        let Some(link) = self.links.get(&number).filter(|link| link.paused) else {
+        let Some(link) = self.links.get(number).filter(|link| link.paused) else {
             return;
         };
         if !link.must_pause(self.is_full_for(number)) {
@@ -293,7 +293,7 @@ impl Server {
     }
 
     pub(super) fn flush_link(&mut self, number: u64, now: Time) {
-        let Some(link) = self.links.get_mut(&number) else {
+        let Some(link) = self.links.get_mut(number) else {
             return;
         };
         if !link.connection.may_write() {
@@ -311,7 +311,7 @@ impl Server {
     }
 
     fn on_flushed(&mut self, number: u64, flush: Flush, now: Time) {
-        let Some(link) = self.links.get_mut(&number) else {
+        let Some(link) = self.links.get_mut(number) else {
             return;
         };
         match flush {
