@@ -177,8 +177,8 @@ impl<F: Files> Turn<F> {
         self.settle(door)?;
         self.read()?;
         self.storage.prepare_ahead().map_err(Fatal::Storage)?;
-        self.advance_snapshots(door)?;
-        self.look_for_damage(door)?;
+        let now = self.advance_snapshots(door)?;
+        self.look_for_damage(now, door)?;
         assert!(
             !self.machine.has_to_apply(),
             "T6: a turn leaves what is chosen unapplied"
@@ -377,7 +377,7 @@ impl<F: Files> Turn<F> {
     }
 
     /// The next slice of a snapshot, or of making room for one. What it wants written belongs to the next turn.
-    fn advance_snapshots(&mut self, door: &mut impl Door) -> Result<(), Fatal> {
+    fn advance_snapshots(&mut self, door: &mut impl Door) -> Result<Time, Fatal> {
         let now = door.now();
         let was_busy = self.snapshots.is_busy();
         self.snapshots.step(Hands {
@@ -388,11 +388,13 @@ impl<F: Files> Turn<F> {
             inputs: &mut self.inputs,
             effects: &mut self.effects,
         })?;
+        let mut ended = now;
         if was_busy || self.snapshots.is_busy() {
-            let took = door.now().since(now);
-            door.sliced(took);
+            ended = door.now();
+            door.sliced(ended.since(now));
         }
-        self.carry_out(now, door)
+        self.carry_out(now, door)?;
+        Ok(ended)
     }
 
     /// What the machine wants of the snapshot that it fetches.
@@ -417,8 +419,7 @@ impl<F: Files> Turn<F> {
     }
 
     /// A slice of the scrub, if it is time; and what is to be done about damage, however it was found, is begun.
-    fn look_for_damage(&mut self, door: &mut impl Door) -> Result<(), Fatal> {
-        let now = door.now();
+    fn look_for_damage(&mut self, now: Time, door: &mut impl Door) -> Result<(), Fatal> {
         if !self.scrub.is_due(now) && self.damage.is_empty() {
             return Ok(());
         }

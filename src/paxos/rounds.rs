@@ -5,6 +5,7 @@
 //! it arrived: such an ACCEPT asks the same question. A stale read is told how old it may be without any
 //! comparison of clocks: a heartbeat echoes a moment of the follower's own clock, and so was sent after it.
 
+use super::membership::MEMBERS_MAX;
 use super::{Membership, NodeId, Slot, VoterSet};
 use crate::time::{Boottime, Time};
 use std::collections::{BTreeMap, VecDeque};
@@ -83,14 +84,9 @@ impl Rounds {
     pub fn answer(&mut self, members: &Membership, from: NodeId, round: u64) {
         let highest = self.answered.entry(from).or_insert(0);
         *highest = (*highest).max(round.min(self.last));
-        let mut rounds: Vec<u64> = members
-            .voters()
-            .iter()
-            .map(|node| self.answered.get(node).copied().unwrap_or(0))
-            .collect();
-        rounds.sort_unstable_by(|a, b| b.cmp(a));
         // A quorum has answered the round that the quorum-th best answerer has reached.
-        self.confirm(rounds[members.quorum(Slot::ZERO) - 1]);
+        let answered = |node| self.answered.get(&node).copied().unwrap_or(0);
+        self.confirm(reached_by_quorum(members, answered));
     }
 
     /// Drops what a forgotten life of `node` confirmed.
@@ -132,13 +128,8 @@ impl Heard {
 
     /// When the quorum will be lost, if nobody is heard again: silence is counted from the quorum-th newest sign.
     pub fn quorum_until(&self, members: &Membership, timeout: Duration) -> Time {
-        let mut times: Vec<Time> = members
-            .voters()
-            .iter()
-            .map(|node| self.0.get(node).copied().unwrap_or(Time::ZERO))
-            .collect();
-        times.sort_unstable_by(|a, b| b.cmp(a));
-        times[members.quorum(Slot::ZERO) - 1] + timeout
+        let heard = |node| self.0.get(&node).copied().unwrap_or(Time::ZERO);
+        reached_by_quorum(members, heard) + timeout
     }
 
     /// Who was heard after `since`.
@@ -154,6 +145,22 @@ impl Heard {
     pub fn forgive(&mut self, span: Duration) {
         self.0.values_mut().for_each(|at| *at = *at + span);
     }
+}
+
+/// The highest that a quorum has reached: the quorum-th highest of what `of` tells of each voter. It is asked for in every
+/// turn, of a few voters: they are put in order as they come, and nothing is allocated.
+fn reached_by_quorum<T: Copy + Default + Ord>(members: &Membership, of: impl Fn(NodeId) -> T) -> T {
+    let mut highest_first = [T::default(); MEMBERS_MAX];
+    for (count, node) in members.voters().iter().enumerate() {
+        let reached = of(*node);
+        let mut place = count;
+        while place > 0 && highest_first[place - 1] < reached {
+            highest_first[place] = highest_first[place - 1];
+            place -= 1;
+        }
+        highest_first[place] = reached;
+    }
+    highest_first[members.quorum(Slot::ZERO) - 1]
 }
 
 /// How fresh a follower's state is known to be.
@@ -238,6 +245,27 @@ mod tests {
         rounds.propose(Slot(4));
         rounds.voted(&members, NodeId(3), Slot(5));
         assert_eq!(rounds.confirmed(), second);
+    }
+
+    #[test]
+    fn a_quorum_is_lost_a_timeout_after_the_sign_of_the_quorum_th_newest() {
+        let (ms, timeout) = (Time::from_millis, Duration::from_millis(100));
+        let members = Membership::founding((1..=5).map(NodeId));
+        let mut heard = Heard::all(&members, ms(10));
+        assert_eq!(heard.quorum_until(&members, timeout), ms(110));
+        heard.hear(NodeId(4), ms(30));
+        heard.hear(NodeId(2), ms(20));
+        assert_eq!(heard.quorum_until(&members, timeout), ms(110), "two of five are none");
+        heard.hear(NodeId(1), ms(40));
+        assert_eq!(heard.quorum_until(&members, timeout), ms(120));
+        let most = Membership::founding((1..=64).map(NodeId));
+        let mut heard = Heard::default();
+        (1..=64).for_each(|node| heard.hear(NodeId(node), ms(u64::from(node) * 37 % 64)));
+        assert_eq!(
+            heard.quorum_until(&most, timeout),
+            ms(131),
+            "33 of 64 were heard at 31 ms or later"
+        );
     }
 
     #[test]
