@@ -125,6 +125,8 @@ pub struct SimDoor {
     asked: BTreeMap<RequestId, Asked>,
     /// When each peer's last frame was taken in.
     heard: BTreeMap<NodeId, Time>,
+    /// Files that the turn told to be damaged: it may have repaired them, too, and know nothing of it any more.
+    pub told_damaged: Vec<String>,
 }
 
 impl SimDoor {
@@ -159,6 +161,7 @@ impl SimDoor {
             left: Vec::new(),
             asked: BTreeMap::new(),
             heard: BTreeMap::new(),
+            told_damaged: Vec::new(),
         }
     }
 
@@ -399,6 +402,9 @@ impl SimDoor {
                 words,
             },
         });
+        if let Note::DamageFound(found) = note {
+            self.told_damaged.push(found.file.clone());
+        }
         let local = self.local();
         let judged = self.shared.checks.borrow_mut().notes(node, note, now, local);
         self.judge(judged);

@@ -1,5 +1,8 @@
 //! One node of a simulated cluster: its disk and its clock, which outlive its process, and its process while it lives.
 
+#[cfg(test)]
+mod tests;
+
 use super::amnesia::OldCopy;
 use super::clock::Clock;
 use super::door::{Shared, SimDoor};
@@ -76,7 +79,8 @@ pub struct Rot {
     pub offset: usize,
     /// The byte that it made.
     pub byte: u8,
-    /// Passes of the scrub in this life before it.
+    /// Passes of the scrub in this life before it, or before the node told of it last: what it has told of is repaired, and
+    /// gone, within as many passes as it took to be found.
     pub passes: u64,
 }
 
@@ -245,7 +249,14 @@ impl SimNode {
         life.door.clock = self.clock;
         life.door.boottime = self.boottime;
         life.door.sync_us = self.sync_us;
-        let ended = match life.turn.run(&mut life.door) {
+        let ran = life.turn.run(&mut life.door);
+        let told = std::mem::take(&mut life.door.told_damaged);
+        if let Some(rot) = &mut self.rot
+            && told.iter().any(|file| file.ends_with(&rot.name))
+        {
+            rot.passes = life.turn.machine().scrub().passes;
+        }
+        let ended = match ran {
             Ok(Flow::Go) => None,
             Ok(Flow::Finished) => match life.turn.finish(&mut life.door) {
                 Ok(()) => Some(Ok(Ending::Finished)),
