@@ -247,9 +247,16 @@ impl Machine {
         }
     }
 
-    /// Asks again for all that was asked for and is not here.
+    /// Asks again for all that was asked for and is not here, and gives it time to come.
     fn ask_again(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        let Some(install) = &mut self.install else { return };
+        self.ask_for_missing(effects);
+        if let Some(install) = &mut self.install {
+            install.resend_at = now + self.settings.election_timeout * (PATIENCE << install.silences);
+        }
+    }
+
+    fn ask_for_missing(&self, effects: &mut Vec<Effect>) {
+        let Some(install) = &self.install else { return };
         let Some(to) = install.from else { return };
         let slot = install.slot;
         for offset in install.missing.keys() {
@@ -257,7 +264,6 @@ impl Machine {
             let transfer = Transfer::Ask { slot, offset, length };
             effects.push(Effect::SendTransfer { to, transfer });
         }
-        install.resend_at = now + self.settings.election_timeout * (PATIENCE << install.silences);
     }
 
     /// When a piece is overdue.
@@ -279,10 +285,11 @@ impl Machine {
         self.ask_again(now, effects);
     }
 
-    /// The link to a node is up again: what was lost with the old one is asked for at once.
-    pub(super) fn resume_install(&mut self, now: Time, peer: NodeId, effects: &mut Vec<Effect>) {
+    /// The link to a node is up again: what was lost with the old one is asked for at once. When it counts as silent does not
+    /// move: else a link that comes and goes would keep this node at a peer of which nothing comes.
+    pub(super) fn resume_install(&self, peer: NodeId, effects: &mut Vec<Effect>) {
         if self.install.as_ref().is_some_and(|install| install.from == Some(peer)) {
-            self.ask_again(now, effects);
+            self.ask_for_missing(effects);
         }
     }
 
@@ -375,5 +382,44 @@ impl Machine {
     /// How far the fetching of a snapshot has come, if one is fetched.
     pub fn install_view(&self) -> Option<InstallView> {
         self.install.as_ref().map(Install::view)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::io::Settings;
+    use super::*;
+
+    #[test]
+    fn a_peer_of_which_nothing_comes_is_left_in_time_though_its_link_comes_up_again_and_again() {
+        let (node, peer) = (NodeId(1), NodeId(2));
+        let mut machine = Machine::new(Settings::new(node, vec![node, peer, NodeId(3)]));
+        let timeout = machine.settings.election_timeout;
+        let mut now = Time::from_millis(1);
+        machine.install = Some(Install {
+            slot: Slot(5),
+            bytes: 10,
+            content: 7,
+            from: Some(peer),
+            next: 10,
+            missing: BTreeMap::from([(0, 0)]),
+            silences: 0,
+            resend_at: now + timeout * PATIENCE,
+            is_loading: false,
+            bad_loads: 0,
+        });
+        // As often as it asks again at all, and once.
+        let patience = timeout * (PATIENCE << (SILENCES_MAX + 1));
+        let until = now + patience;
+        let (mut effects, mut links) = (Vec::new(), 0);
+        while now < until {
+            now = now + timeout;
+            machine.resume_install(peer, &mut effects);
+            links += 1;
+            machine.tick_install(now, &mut effects);
+            assert!(effects.len() >= links.min(40), "what was lost is asked for at once");
+        }
+        let install = machine.install.as_ref().expect("what is here is kept");
+        assert_eq!(install.from, None, "after {patience:?} somebody else is asked");
     }
 }

@@ -346,7 +346,7 @@ impl Machine {
         if self.leader_to_relay_to() == Some(peer) {
             self.asking.ask_again(now); // what was asked on the link before may be lost
         }
-        self.resume_install(now, peer, effects);
+        self.resume_install(peer, effects);
     }
 
     fn on_link_down(&mut self, peer: NodeId, effects: &mut Vec<Effect>) {
