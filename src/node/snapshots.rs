@@ -16,7 +16,8 @@
 //! How much of the disk that takes: two snapshots and a third, which is being written or spare; between two of them the log
 //! grows by the larger of `--snapshot-bytes` and a quarter of a snapshot, and while one is written by no more than that
 //! again before the older goes. For a peer that is sent one (S4), it grows by no more than a snapshot and three times
-//! `--snapshot-bytes` in all. With data D and snapshot bytes S: below 4·D + 6·S.
+//! `--snapshot-bytes` in all. With data D and snapshot bytes S: below 4·D + 6·S. On top, while a node is behind, what it
+//! accepts above what it has applied: no snapshot stands for that yet.
 //!
 //! * `transfer`: files on their way to and from peers. `repair`: what is done about damage that is found in a file.
 //!

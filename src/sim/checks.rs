@@ -19,7 +19,8 @@
 //! * `replies`: "done" names the chosen slot that holds the command, and a repeat is answered as the first time; along the
 //!   chosen log, no command of a session is run twice.
 //! * `bounds`: no queue and no memory of a node grows beyond its bound
-//!   ([`bounded`](crate::machine::Machine::bounded)), and its log not beyond what it wrote into it.
+//!   ([`bounded`](crate::machine::Machine::bounded)), and its log not beyond what it wrote into it: of that, what snapshots
+//!   stand for goes.
 //!
 //! * `checks`: the books. `says`, `answers`, `looks`: the questions, to messages, replies and nodes.
 //!
@@ -110,6 +111,8 @@ struct Books {
     /// Where the node stood when it was looked at last.
     chosen_upto: Slot,
     applied: Slot,
+    /// How far it has ever applied, and what of `written` was written by then.
+    applied_most: (Slot, u64),
 }
 
 #[derive(Debug, Default)]
@@ -470,6 +473,7 @@ impl Checks {
         self.elections.starts(node);
         let before = std::mem::take(self.books(node));
         self.books(node).written = before.written;
+        self.books(node).applied_most = before.applied_most;
         self.books(node).base = base;
         for record in records {
             if let Record::Used(ballot) = record {

@@ -3,7 +3,7 @@
 use super::super::node::SimNode;
 use super::answers::runs_once;
 use super::{Checks, Judged, SlotBooks, broken};
-use crate::machine::Machine;
+use crate::machine::{Kept, Machine};
 use crate::paxos::{NodeId, Slot};
 use crate::storage::{DAMAGED_SUFFIX, Files};
 
@@ -55,6 +55,9 @@ impl Checks {
         let digests = (machine.state().digest(), machine.state().content());
         let looked = self.books(node);
         looked.chosen_upto = upto;
+        if applied > looked.applied_most.0 {
+            looked.applied_most = (applied, looked.written);
+        }
         if std::mem::replace(&mut looked.applied, applied) != applied {
             self.has_applied(node, applied, digests)?;
             if let Some(news) = &mut self.news {
@@ -98,8 +101,9 @@ impl Checks {
     }
 
     /// A look at what a node's directory takes in the end: no more than four times its largest snapshot and six times what
-    /// lies between two; without two, no more than what was written into its log, twice (a record that does not fit leaves
-    /// the rest of its segment), as much again in a snapshot, and the segments that are made ahead.
+    /// lies between two, and what was written since it last applied anything, twice (a record that does not fit leaves the rest
+    /// of its segment): no snapshot can stand for votes of a node that is behind. Without two snapshots, no more than what was
+    /// written into its log, twice, as much again in a snapshot, and the segments that are made ahead.
     ///
     /// # Errors
     /// It takes more.
@@ -111,12 +115,7 @@ impl Checks {
         let bytes = node.disk.used_bytes() - aside.map(|bytes| bytes.len() as u64).sum::<u64>();
         let kept = node.machine().map(|machine| machine.snapshots().kept.clone());
         let kept = kept.unwrap_or_default();
-        let segment_bytes = u64::from(node.segment_bytes);
-        let between = node.snapshot_bytes.max(4 * segment_bytes);
-        let most = match kept.iter().map(|kept| kept.bytes).max() {
-            Some(largest) if kept.len() > 1 => 4 * largest + 6 * between,
-            _ => 4 * self.disks[usize::from(node.id.0) - 1].written + 4 * segment_bytes,
-        };
+        let most = self.directory_most(node.id, &kept, (node.segment_bytes.into(), node.snapshot_bytes));
         if bytes <= most {
             return Ok(());
         }
@@ -125,5 +124,19 @@ impl Checks {
             node.id
         );
         broken("bounds", words)
+    }
+
+    pub(super) fn directory_most(
+        &self,
+        node: NodeId,
+        kept: &[Kept],
+        (segment_bytes, snapshot_bytes): (u64, u64),
+    ) -> u64 {
+        let books = &self.disks[usize::from(node.0) - 1];
+        let between = snapshot_bytes.max(4 * segment_bytes);
+        match kept.iter().map(|kept| kept.bytes).max() {
+            Some(largest) if kept.len() > 1 => 4 * largest + 6 * between + 2 * (books.written - books.applied_most.1),
+            _ => 4 * books.written + 4 * segment_bytes,
+        }
     }
 }

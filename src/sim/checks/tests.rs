@@ -1,6 +1,8 @@
-//! The books of who lost its memory: the plan of faults hangs on them, as a majority must keep its own.
+//! The books of who lost its memory: the plan of faults hangs on them, as a majority must keep its own. And how much a
+//! directory may take.
 
 use super::*;
+use crate::machine::Kept;
 
 const NODE: NodeId = NodeId(2);
 
@@ -56,4 +58,30 @@ fn that_a_forgotten_life_has_recovered_is_no_recovery_though_an_old_copy_writes_
     assert!(checks.has_forgotten(NODE));
     syncs(&mut checks, &[Record::Recovered]);
     assert!(!checks.has_forgotten(NODE));
+}
+
+/// Seed 3851977398 of an earlier build: n5 fetched a snapshot of a node that had lost its directory, and accepted 400 slots
+/// above what it knew meanwhile.
+#[test]
+fn what_a_node_accepts_while_it_is_behind_is_no_log_that_it_should_have_truncated() {
+    let sizes = (1 << 14, 1 << 11);
+    let kept = |slot| Kept {
+        slot: Slot(slot),
+        bytes: 1_000,
+        content: 0,
+        at: None,
+    };
+    let kept = [kept(519), kept(507)];
+    let mut checks = Checks::new(5);
+    let least = checks.directory_most(NODE, &kept, sizes);
+    for slot in (520..920).map(Slot) {
+        let ballot = Ballot { round: 4, node: NODE };
+        let entry = body::noop(LogTime::default());
+        checks.appends(NODE, &[Record::Accepted { slot, ballot, entry }]);
+    }
+    let written = checks.books(NODE).written;
+    assert!(checks.directory_most(NODE, &kept, sizes) >= least + written);
+    checks.books(NODE).applied_most = (Slot(919), written);
+    let caught_up = checks.directory_most(NODE, &kept, sizes);
+    assert_eq!(caught_up, least, "once it has applied them, a snapshot stands for them");
 }
