@@ -632,11 +632,6 @@ impl Machine {
         !self.proposed.is_empty() || self.reads.len() > 0 || self.asks.len() > 0
     }
 
-    /// Whether this node leads, and the others choose without its vote.
-    pub fn is_own_vote_spare(&self, now: Time) -> bool {
-        self.replica.is_own_vote_spare(now)
-    }
-
     /// Applies what is chosen, and answers whom that answers. A step apart, so that what others wait for leaves first.
     pub fn apply(&mut self, now: Time, effects: &mut Vec<Effect>) {
         if self.has_to_apply() && self.apply_or_halt(now, effects) {

@@ -11,8 +11,6 @@
 //!   blocked, by its disk or by the scheduler, hears the signs of life that wait in its sockets first.
 //! * T6. What is chosen is applied in the same turn, and behind what others wait for: a leader's ACCEPTs leave first, and a
 //!   follower that nobody asked syncs and votes first.
-//! * T7. A leader whose vote the others do not need leaves its sync, and all that touches files, to the next turn while more
-//!   comes in: for at most [`SYNC_LEFT_MAX`] turns in a row. Nothing but its own vote waits for it.
 //!
 //! Not here: what to do about any input (the machine), frames and handshakes (the door).
 
@@ -37,12 +35,6 @@ use std::time::Duration;
 /// is caused by the records of the one before, so more than a few in a row are only seen under load; then the failure
 /// waits for the next turn.
 const SETTLING_ROUNDS: usize = 4;
-/// Turns in a row that leave their sync to the next one (T7). A client's write that comes meanwhile is on its way to the
-/// others sooner by as many syncs, and this log is behind theirs by as many turns.
-const SYNC_LEFT_MAX: u32 = 3;
-/// No sync is left while they take longer than this: the disks set the pace then, and what is sent to the others in pieces
-/// waits for as many of their syncs.
-const SYNC_LEFT_TIME_MAX: Duration = Duration::from_millis(1);
 /// Beside the bodies of its entries, a record takes fewer bytes than this.
 const RECORD_HEAD_BYTES: usize = 64;
 
@@ -66,12 +58,6 @@ pub struct Turn<F: Files> {
     /// Whether the machine was last told of less room than it may propose.
     is_short: bool,
     finished: bool,
-    /// Whether the poll brought anything.
-    has_news: bool,
-    /// How long the last sync took.
-    sync_took: Duration,
-    /// Turns in a row that left their sync.
-    syncs_left: u32,
     snapshots: Snapshots<F>,
     /// Bytes of entries and more that this turn put behind the log.
     appended_bytes: u64,
@@ -142,9 +128,6 @@ impl<F: Files> Turn<F> {
             free_space_at: Time::ZERO,
             is_short: false,
             finished: false,
-            has_news: false,
-            sync_took: Duration::ZERO,
-            syncs_left: 0,
             scrub: Scrubber::new(Pace {
                 bytes_per_second: 0,
                 ..Pace::default()
@@ -188,9 +171,6 @@ impl<F: Files> Turn<F> {
         if self.machine.is_waited_for() {
             self.apply(door)?; // while peers sync what they were just sent
         }
-        if self.leaves_sync(now) {
-            return Ok(Flow::Go);
-        }
         self.sync(door)?;
         door.flush(); // answer: promises, votes, replies
         self.apply(door)?; // the rest, now that nobody waits for our sync
@@ -218,10 +198,8 @@ impl<F: Files> Turn<F> {
     fn gather(&mut self, door: &mut impl Door) -> Result<Time, Fatal> {
         let before = door.now();
         let wait = self.wait(before);
-        let left = self.inputs.len();
         let came = door.gather(&self.machine, wait, &mut self.inputs);
         came.map_err(Fatal::Poll)?;
-        self.has_news = self.inputs.len() > left;
         let now = door.now();
         self.look_at_free_space(now)?;
         Ok(now)
@@ -309,20 +287,6 @@ impl<F: Files> Turn<F> {
         Ok(())
     }
 
-    /// Whether this turn's sync is left to the next one (T7).
-    fn leaves_sync(&mut self, now: Time) -> bool {
-        let is_free = self.held.is_empty() && self.reads.is_empty() && !self.finished;
-        let leaves = is_free
-            && self.has_news
-            && !self.records.is_empty()
-            && self.syncs_left < SYNC_LEFT_MAX
-            && self.sync_took <= SYNC_LEFT_TIME_MAX
-            && !self.machine.has_to_apply()
-            && self.machine.is_own_vote_spare(now);
-        self.syncs_left = if leaves { self.syncs_left + 1 } else { 0 };
-        leaves
-    }
-
     /// One append and one sync of all that this turn wants on disk (T1); then what the machine makes of it, whose
     /// records wait for the next turn (T2).
     fn sync(&mut self, door: &mut impl Door) -> Result<(), Fatal> {
@@ -337,11 +301,10 @@ impl<F: Files> Turn<F> {
         self.appended += records.len() as u64;
         self.appended_bytes += records.iter().map(record_bytes).sum::<u64>();
         let now = door.now();
-        self.sync_took = now.since(began);
         let synced = What::Synced {
             records: records.len(),
             up_to: self.appended,
-            took: self.sync_took,
+            took: now.since(began),
         };
         door.event(now, synced);
         let up_to = self.appended;

@@ -141,11 +141,6 @@ impl Heard {
         set
     }
 
-    /// How many beside `own` were heard after `since`.
-    pub fn others_after(&self, own: NodeId, since: Time) -> usize {
-        self.0.iter().filter(|(node, at)| **node != own && **at > since).count()
-    }
-
     /// Counts `span`, in which this node's own loop was blocked, against nobody (`rules.md` 12).
     pub fn forgive(&mut self, span: Duration) {
         self.0.values_mut().for_each(|at| *at = *at + span);

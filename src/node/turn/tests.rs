@@ -25,8 +25,6 @@ struct Diary {
     /// The slot that opened the last session.
     opened: Slot,
     waits: Vec<Option<Duration>>,
-    /// What leaves for a peer.
-    sent: Vec<(NodeId, Frame)>,
 }
 
 impl Door for Diary {
@@ -51,7 +49,6 @@ impl Door for Diary {
 
     fn send(&mut self, to: NodeId, _: u64, frame: Frame) {
         self.lines.push(format!("send {to} {}", frame.name()));
-        self.sent.push((to, frame));
     }
 
     fn reply(&mut self, id: RequestId, reply: Reply) {
@@ -262,146 +259,6 @@ fn who_waits_for_a_chosen_slot_is_answered_before_the_sync() {
     assert!(diary.lines.is_empty(), "it waits: {:?}", diary.lines);
     turn.run(&mut diary).unwrap();
     assert_eq!(diary.lines, ["reply 5 done", "sync", "synced", "send n1 ACCEPTED"]);
-}
-
-/// Three nodes of a founded cluster, with one clock; what one sends, the others get in their next turn.
-struct Three {
-    nodes: Vec<(Turn<SimDisk>, Diary)>,
-    leader: usize,
-}
-
-impl Three {
-    /// One of them leads, and nobody has anything left to do.
-    fn led() -> Three {
-        let ids: Vec<NodeId> = (1..=3).map(NodeId).collect();
-        let start = |id: &NodeId| {
-            let disk = SimDisk::new(10 + u64::from(id.0));
-            node(&disk, *id, ids.clone(), Some(Record::Founded))
-        };
-        let mut nodes: Vec<_> = ids.iter().map(start).collect();
-        for (from, to) in (0..3)
-            .flat_map(|from| (0..3).map(move |to| (from, to)))
-            .filter(|(from, to)| from != to)
-        {
-            let hello = nodes[from].0.machine().hello_to(Some(ids[to]));
-            let from = ids[from];
-            let dialled = true;
-            let met = [Input::Hello { from, hello, dialled }, Input::LinkUp { peer: from }];
-            nodes[to].1.to_come.push_back(met.into());
-        }
-        let mut three = Three { nodes, leader: 0 };
-        let leads = |three: &Three, at: usize| three.nodes[at].0.machine().status(three.now()).role == "leader";
-        while !leads(&three, three.leader) {
-            three.leader = (0..3).find(|at| leads(&three, *at)).unwrap_or(0);
-            three.run(0); // whose waiting moves the clock
-            three.settle(0..3);
-            assert!(three.now() < Time::from_millis(9000), "no leader");
-        }
-        three.settle(0..3);
-        three
-    }
-
-    fn now(&self) -> Time {
-        self.nodes.iter().map(|(_, diary)| diary.now).max().unwrap_or_default()
-    }
-
-    /// One turn of a node; what it says of it.
-    fn run(&mut self, at: usize) -> Vec<String> {
-        let now = self.now();
-        let (turn, diary) = &mut self.nodes[at];
-        diary.now = now;
-        diary.lines.clear();
-        turn.run(diary).unwrap();
-        let (lines, sent) = (diary.lines.clone(), std::mem::take(&mut diary.sent));
-        let from = NodeId(at as u16 + 1);
-        for (to, frame) in sent {
-            if let Frame::Paxos(message) = frame {
-                let diary = &mut self.nodes[usize::from(to.0) - 1].1;
-                diary.to_come.push_back(vec![Input::Paxos { from, message }]);
-            }
-        }
-        lines
-    }
-
-    /// These nodes take all that has come to them, and what comes of it.
-    fn settle(&mut self, nodes: impl Iterator<Item = usize> + Clone) {
-        let is_busy = |three: &Three, at: usize| {
-            let (turn, diary) = &three.nodes[at];
-            !diary.to_come.is_empty() || !turn.records.is_empty()
-        };
-        while let Some(at) = nodes.clone().find(|at| is_busy(self, *at)) {
-            self.run(at);
-        }
-    }
-
-    fn settle_followers(&mut self) {
-        let leader = self.leader;
-        self.settle((0..3).filter(move |at| *at != leader));
-    }
-
-    /// A turn of the leader to which clients bring these requests.
-    fn ask(&mut self, requests: std::ops::Range<u64>) -> Vec<String> {
-        self.nodes[self.leader]
-            .1
-            .to_come
-            .push_front(requests.map(open).collect());
-        self.run(self.leader)
-    }
-}
-
-fn syncs(lines: &[String]) -> bool {
-    lines.contains(&"sync".to_string())
-}
-
-#[test]
-fn a_leader_leaves_its_sync_while_more_comes_in_but_not_for_long() {
-    let mut three = Three::led();
-    let accepts = |lines: &[String]| lines.iter().filter(|line| line.ends_with(" ACCEPT")).count();
-    for request in 1..=SYNC_LEFT_MAX.into() {
-        let lines = three.ask(request..request + 1);
-        assert!(accepts(&lines) == 2 && !syncs(&lines), "request {request}: {lines:?}");
-    }
-    let lines = three.ask(9..10);
-    assert!(accepts(&lines) == 2 && syncs(&lines), "{lines:?}");
-    // When nothing more comes, the poll before the sync does not wait.
-    assert!(!syncs(&three.ask(10..11)));
-    let lines = three.run(three.leader);
-    assert!(syncs(&lines), "{lines:?}");
-    let diary = &three.nodes[three.leader].1;
-    assert_eq!(diary.waits.last(), Some(&Some(Duration::ZERO)));
-}
-
-#[test]
-fn what_the_others_have_on_disk_is_answered_before_the_leaders_own_sync() {
-    let mut three = Three::led();
-    assert!(!syncs(&three.ask(1..3)));
-    three.settle_followers();
-    let turns = (0..3).map(|_| three.run(three.leader)); // each follower's vote, and a turn to which nothing comes
-    let lines: Vec<String> = turns.flatten().collect();
-    let place = |line: &str| lines.iter().position(|found| found == line);
-    assert!(
-        place("reply 1 done").is_some() && place("reply 1 done") < place("sync"),
-        "{lines:?}"
-    );
-}
-
-#[test]
-fn a_leader_that_has_not_heard_enough_others_syncs_at_once() {
-    let mut three = Three::led();
-    let since = three.now();
-    while three.now() < since + Duration::from_millis(120) {
-        three.run(three.leader); // whom nobody answers
-    }
-    let lines = three.ask(1..2);
-    assert!(syncs(&lines), "{lines:?}");
-}
-
-#[test]
-fn a_leader_with_a_slow_disk_syncs_at_once() {
-    let mut three = Three::led();
-    three.nodes[three.leader].0.sync_took = SYNC_LEFT_TIME_MAX + Duration::from_micros(1);
-    let lines = three.ask(1..2);
-    assert!(syncs(&lines), "{lines:?}");
 }
 
 #[test]

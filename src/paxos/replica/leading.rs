@@ -558,16 +558,6 @@ impl Replica {
         self.config.membership.is_quorum(leading.lead.next_slot, heard)
     }
 
-    /// Whether a leader's slots are chosen without its own vote: so many others were heard within two heartbeats.
-    pub fn is_own_vote_spare(&self, now: Time) -> bool {
-        let Role::Leading(leading) = &self.role else {
-            return false;
-        };
-        let since = now - 2 * self.config.timing.heartbeat;
-        let others = leading.heard.others_after(self.config.node, since);
-        self.config.membership.suffice(leading.lead.next_slot, others)
-    }
-
     /// A peer shows an entry as chosen that this leader's ballot did not choose: another than the one open in its slot, or
     /// one where this leader has proposed nothing yet. Only a higher ballot can have chosen it, since phase 1 showed all
     /// that lower ones did; so this leader's ballot is lost (`rules.md` 8). Learned and led on, its watermark would
