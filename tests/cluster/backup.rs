@@ -180,7 +180,25 @@ fn go_on_in_a_new_cluster((first, second): (&Path, &Path), shown: &Value, old_id
         key: "new".into(),
         want_previous: false,
     };
-    let outcome = RawClient::connect(&new.addresses()[0]).request(session, 1, RequestOp::Write(late));
+    let ask = || RawClient::connect(&new.addresses()[0]).request(session, 1, RequestOp::Write(late.clone()));
+    let has_no_leader = |outcome: &Option<Outcome>| {
+        matches!(
+            outcome,
+            Some(Outcome::NotDone {
+                code: Code::NoLeader,
+                ..
+            })
+        )
+    };
+    // One node leads and serves; this one may still be about to dial it, as it was dead a moment ago.
+    let mut outcome = ask();
+    for _ in 0..100 {
+        if !has_no_leader(&outcome) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        outcome = ask();
+    }
     let is_refused = matches!(
         outcome,
         Some(Outcome::NotDone {
