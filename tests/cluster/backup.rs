@@ -6,6 +6,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
+use synod::cluster::LocalCluster;
 use synod::kv::{Answer, Done, Op, SessionRef};
 use synod::paxos::Slot;
 use synod::wire::{Code, Outcome, RequestOp, Served};
@@ -180,25 +181,17 @@ fn go_on_in_a_new_cluster((first, second): (&Path, &Path), shown: &Value, old_id
         key: "new".into(),
         want_previous: false,
     };
-    let ask = || RawClient::connect(&new.addresses()[0]).request(session, 1, RequestOp::Write(late.clone()));
-    let has_no_leader = |outcome: &Option<Outcome>| {
-        matches!(
-            outcome,
-            Some(Outcome::NotDone {
-                code: Code::NoLeader,
-                ..
-            })
-        )
+    // A lone request is not made again. This node may lead nobody, and still wait to dial the leader, which was dead before.
+    let has_links = |nodes: &LocalCluster| {
+        let status = nodes.status(1).unwrap_or_default();
+        status["peers_up"].as_array().map(Vec::len) == Some(2)
     };
-    // One node leads and serves; this one may still be about to dial it, as it was dead a moment ago.
-    let mut outcome = ask();
-    for _ in 0..100 {
-        if !has_no_leader(&outcome) {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-        outcome = ask();
-    }
+    assert!(
+        new.wait_until(Duration::from_secs(10), has_links),
+        "{}",
+        new.log().join("\n")
+    );
+    let outcome = RawClient::connect(&new.addresses()[0]).request(session, 1, RequestOp::Write(late));
     let is_refused = matches!(
         outcome,
         Some(Outcome::NotDone {
