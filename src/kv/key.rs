@@ -1,7 +1,8 @@
 //! A key as the map holds it: short ones stand in the tree itself.
 //!
 //! A look-up compares with some two dozen keys on its way. If each stood in an allocation of its own, each comparison would
-//! be another place in memory, and a key of 16 bytes would take 48. Two short ones are compared as numbers. Invariant: ordered as the bytes are.
+//! be another place in memory, and a key of 16 bytes would take 48. Two short ones are compared as numbers. Invariant:
+//! ordered as the bytes are.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;

@@ -148,19 +148,15 @@ impl Heard {
 }
 
 /// The highest that a quorum has reached: the quorum-th highest of what `of` tells of each voter. It is asked for in every
-/// turn, of a few voters: they are put in order as they come, and nothing is allocated.
+/// turn, so nothing is allocated.
 fn reached_by_quorum<T: Copy + Default + Ord>(members: &Membership, of: impl Fn(NodeId) -> T) -> T {
-    let mut highest_first = [T::default(); MEMBERS_MAX];
-    for (count, node) in members.voters().iter().enumerate() {
-        let reached = of(*node);
-        let mut place = count;
-        while place > 0 && highest_first[place - 1] < reached {
-            highest_first[place] = highest_first[place - 1];
-            place -= 1;
-        }
-        highest_first[place] = reached;
+    let mut room = [T::default(); MEMBERS_MAX];
+    let reached = &mut room[..members.voters().len()];
+    for (place, node) in reached.iter_mut().zip(members.voters()) {
+        *place = of(*node);
     }
-    highest_first[members.quorum(Slot::ZERO) - 1]
+    reached.sort_unstable_by(|a, b| b.cmp(a));
+    reached[members.quorum(Slot::ZERO) - 1]
 }
 
 /// How fresh a follower's state is known to be.

@@ -126,6 +126,8 @@ impl Checks {
         broken("bounds", words)
     }
 
+    /// What [`Checks::takes`] allows a node's directory that holds these snapshots, bytes; of a segment and between snapshots
+    /// as the node was told.
     pub(super) fn directory_most(
         &self,
         node: NodeId,
