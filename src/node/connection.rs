@@ -6,7 +6,7 @@
 //! * `readable` is false only after a read that got less than it asked for, or would have blocked: what comes behind such
 //!   a read is told anew. An end or an error that was told already is not, so from then on the socket is read to its end.
 //! * Reads go to one buffer of the loop and are copied out in their true length: a connection that waits holds no more
-//!   than the frame that it has begun.
+//!   than the frame that it has begun, or [`KEPT_BYTES`] for the next one.
 //!
 //! Not here: frames (`wire::frame`), roles and limits (server.rs).
 
@@ -18,6 +18,9 @@ use bytes::{Bytes, BytesMut};
 use mio::net::TcpStream;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+
+/// A connection keeps memory of this size for its next frame: most requests fit, and cost no allocation then.
+const KEPT_BYTES: usize = 512;
 
 /// What carries the bytes of a connection: plain TCP today, TLS beside it later (`rules.md` 31).
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub struct Connection {
     remote: SocketAddr,
     /// What came in and was not taken yet.
     pub input: BytesMut,
+    /// `input` may have memory of more than [`KEPT_BYTES`].
+    is_roomy: bool,
     output: Output,
     readable: bool,
     writable: bool,
@@ -68,6 +73,7 @@ impl Connection {
             transport: Transport::Plain(stream),
             remote,
             input: BytesMut::new(),
+            is_roomy: false,
             output: Output::default(),
             readable: false,
             writable: false,
@@ -158,7 +164,9 @@ impl Connection {
 
     fn take_in(&mut self, bytes: &[u8]) {
         // All of a long frame at once, so that it is not moved each time that some of it comes.
-        self.input.reserve(bytes.len().max(self.wanted));
+        let needed = bytes.len().max(self.wanted).max(KEPT_BYTES);
+        self.is_roomy |= needed > KEPT_BYTES;
+        self.input.reserve(needed);
         self.input.extend_from_slice(bytes);
         self.wanted = self.wanted.saturating_sub(bytes.len());
     }
@@ -169,7 +177,9 @@ impl Connection {
         self.wanted = needed;
         if self.input.is_empty() {
             self.unfinished_since = None;
-            self.input = BytesMut::new();
+            if std::mem::take(&mut self.is_roomy) {
+                self.input = BytesMut::new();
+            }
         } else if self.unfinished_since.is_none() {
             self.unfinished_since = Some(now);
         }

@@ -22,6 +22,7 @@ pub mod flags;
 pub mod limits;
 pub mod link;
 pub mod logging;
+pub mod marks;
 pub mod metrics;
 pub mod numbered;
 pub mod open;

@@ -115,8 +115,6 @@ impl Server {
         if let Some(at) = link.armed {
             self.timers.remove(&(at, number));
         }
-        self.ready.remove(&number);
-        self.dirty.remove(&number);
         self.followers.remove(&number);
         // Dropping the socket takes it out of the poll as well; saying so first keeps the poll's books in order.
         let _ = self.poll.registry().deregister(link.connection.stream());

@@ -30,6 +30,7 @@ use super::flags::{Config, DebugListen};
 use super::limits::{EVENTS_PER_POLL, POLLS_PER_GATHER, READ_CHUNK_BYTES, TURN_INPUTS_MAX, TURN_READ_BYTES};
 use super::link::{Link, Overdue, Role};
 use super::logging::Complaints;
+use super::marks::Marks;
 use super::metrics::{Gauges, Metrics};
 use super::numbered::Numbered;
 use super::peers::{Address, Peer};
@@ -78,11 +79,13 @@ pub struct Server {
     clients: usize,
     debug_links: usize,
     /// Connections to be read in this turn, or in the next one without waiting.
-    ready: BTreeSet<u64>,
+    ready: Marks,
     /// The client that was read last; the next one in the order of numbers is read first in the next turn.
     served_last: u64,
     /// Connections with something to write that their socket may take.
-    dirty: BTreeSet<u64>,
+    dirty: Marks,
+    /// Memory for the numbers that are taken of the two.
+    taken: Vec<u64>,
     /// Connections of the debug port that follow the ring.
     followers: BTreeSet<u64>,
     timers: BTreeSet<(Time, u64)>,
@@ -164,9 +167,10 @@ impl Server {
             fresh: BTreeSet::new(),
             clients: 0,
             debug_links: 0,
-            ready: BTreeSet::new(),
+            ready: Marks::default(),
             served_last: 0,
-            dirty: BTreeSet::new(),
+            dirty: Marks::default(),
+            taken: Vec::new(),
             followers: BTreeSet::new(),
             timers: BTreeSet::new(),
             peers,
@@ -284,10 +288,15 @@ impl Server {
     /// Reads what is ready: every peer, and clients in turn until the turn has enough to do. Who is left comes first in
     /// the next turn, which does not wait; so a thousand busy clients delay neither heartbeats nor each other for long.
     fn serve_ready(&mut self, machine: &Machine, now: Time) {
-        let ready = std::mem::take(&mut self.ready);
-        let is_peer = |number: &u64| self.links.get(*number).is_some_and(|link| link.peer().is_some());
-        let (peers, others): (Vec<u64>, Vec<u64>) = ready.into_iter().partition(is_peer);
-        peers.into_iter().for_each(|number| self.serve(number, machine, now));
+        let mut others = std::mem::take(&mut self.taken);
+        self.ready.take(&mut others);
+        others.retain(|number| {
+            let is_peer = self.links.get(*number).is_some_and(|link| link.peer().is_some());
+            if is_peer {
+                self.serve(*number, machine, now);
+            }
+            !is_peer
+        });
         let bytes_before = self.metrics.bytes_in;
         let first = others.partition_point(|number| *number <= self.served_last);
         for number in others[first..].iter().chain(&others[..first]).copied() {
@@ -299,6 +308,7 @@ impl Server {
                 self.serve(number, machine, now);
             }
         }
+        self.taken = others;
     }
 
     /// The fault `pause`: everything sleeps.

@@ -112,9 +112,12 @@ impl Door for Server {
     fn flush(&mut self) {
         let now = self.clock;
         self.feed_followers();
-        for number in std::mem::take(&mut self.dirty) {
-            self.flush_link(number, now);
+        let mut dirty = std::mem::take(&mut self.taken);
+        self.dirty.take(&mut dirty);
+        for number in &dirty {
+            self.flush_link(*number, now);
         }
+        self.taken = dirty;
     }
 
     fn before_sync(&mut self, _: &[Record]) {

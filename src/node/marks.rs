@@ -1,0 +1,58 @@
+//! Numbers to come back to, as connections to be read or written: noted often, taken all at once.
+//!
+//! Noting is a push: nothing is looked for, and a number may be noted again. Taking sorts, and tells each once. A number of
+//! a thing that is gone by then finds nothing ([`super::numbered`]), so nothing is ever taken out alone.
+
+/// Some numbers.
+#[derive(Debug, Default)]
+pub struct Marks {
+    noted: Vec<u64>,
+}
+
+impl Marks {
+    /// Whether no number was noted since the last taking.
+    pub fn is_empty(&self) -> bool {
+        self.noted.is_empty()
+    }
+
+    /// Notes a number.
+    pub fn insert(&mut self, number: u64) {
+        // A connection that gets many answers in a turn gets them in a row.
+        if self.noted.last() != Some(&number) {
+            self.noted.push(number);
+        }
+    }
+
+    /// Notes others.
+    pub fn extend(&mut self, numbers: impl IntoIterator<Item = u64>) {
+        self.noted.extend(numbers);
+    }
+
+    /// All that were noted, ascending and each once, into `into`, whose memory is used again. None is noted then.
+    pub fn take(&mut self, into: &mut Vec<u64>) {
+        into.clear();
+        std::mem::swap(&mut self.noted, into);
+        into.sort_unstable();
+        into.dedup();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_noted_is_taken_once_each_and_ascending() {
+        let (mut marks, mut taken) = (Marks::default(), vec![99]);
+        for number in [7, 7, 3, 7, 1] {
+            marks.insert(number);
+        }
+        marks.extend([3, 5]);
+        marks.take(&mut taken);
+        assert_eq!(taken, [1, 3, 5, 7]);
+        assert!(marks.is_empty());
+        marks.insert(2);
+        marks.take(&mut taken);
+        assert_eq!(taken, [2], "nothing stays from before");
+    }
+}
