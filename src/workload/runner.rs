@@ -143,6 +143,8 @@ struct Runner<'s, 'n> {
 struct InFlight {
     kind: super::plan::Kind,
     intended: Time,
+    /// When it was begun: later than that, if there was no room for it, or this process was busy.
+    begun: Time,
     counted: bool,
 }
 
@@ -284,6 +286,7 @@ impl Runner<'_, '_> {
         self.open[place] = Some(InFlight {
             kind,
             intended,
+            begun: now,
             counted,
         });
         Ok(())
@@ -302,9 +305,11 @@ impl Runner<'_, '_> {
         if let Some(InFlight {
             kind,
             intended,
+            begun,
             counted: true,
         }) = in_flight
         {
+            self.summary.add_late(begun.since(intended));
             self.summary.add(kind, intended, now, &ended);
         }
         self.plan.finished(place, now, ended);

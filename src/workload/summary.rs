@@ -42,6 +42,8 @@ pub struct Summary {
     /// By kind, in the order of [`Kind::ALL`].
     kinds: [Figures; 4],
     series: Series,
+    /// How long behind its intended start each began that a rate had planned, nanoseconds.
+    late: Histogram<u64>,
     /// When the first that counts was meant to begin, and when the last ended.
     first: Option<Time>,
     last: Time,
@@ -66,6 +68,7 @@ impl Default for Summary {
         Summary {
             kinds: std::array::from_fn(|_| Figures::default()),
             series: Series::default(),
+            late: Histogram::new(LATENCY_FIGURES).expect("three figures are within its bounds"),
             first: None,
             last: Time::ZERO,
             causes: Vec::new(),
@@ -193,6 +196,23 @@ impl Summary {
         }
     }
 
+    /// An operation that counts began so long behind its intended start: 0 without a rate.
+    pub fn add_late(&mut self, late: Duration) {
+        if !late.is_zero() {
+            // The histogram grows as it needs to; what it cannot take would be centuries.
+            let _ = self.late.record(u64::try_from(late.as_nanos()).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// A quantile, from 0 to 1, of how late operations with a rate began, microseconds; 0 of none. What is late waits for
+    /// an operation before it to end, or for the generator, not for the cluster alone.
+    pub fn late_us(&self, quantile: f64) -> f64 {
+        if self.late.is_empty() {
+            return 0.0;
+        }
+        micros(self.late.value_at_quantile(quantile))
+    }
+
     fn add_cause(&mut self, cause: &'static str, why: &str) {
         match self.causes.iter_mut().find(|(known, _, _)| *known == cause) {
             Some((_, count, _)) => *count += 1,
@@ -263,6 +283,14 @@ impl Summary {
         }
         text.push_str(&self.all().row("all", elapsed));
         text.push('\n');
+        if !self.late.is_empty() {
+            let [p50, p99, max] = [0.5, 0.99, 1.0].map(|quantile| shown_us(self.late_us(quantile)));
+            writeln!(
+                text,
+                "late  began behind their intended start: p50 {p50}, p99 {p99}, most {max}"
+            )
+            .expect("a String takes every write");
+        }
         for (cause, count, words) in &self.causes {
             writeln!(text, "{count} times {cause}, first: {words}").expect("a String takes every write");
         }
@@ -309,6 +337,11 @@ impl Summary {
         let kinds = Kind::ALL.into_iter().filter(|kind| self.of(*kind).ops() > 0);
         let kinds = kinds.map(|kind| (kind.name().to_owned(), Value::Object(self.of(kind).json(elapsed))));
         object.insert("operations".into(), Value::Object(kinds.collect()));
+        if !self.late.is_empty() {
+            let late = [("p50", 0.5), ("p99", 0.99), ("max", 1.0)];
+            let late = late.map(|(name, quantile)| (name.to_owned(), json!(rounded(self.late_us(quantile)))));
+            object.insert("late_us".into(), Value::Object(late.into_iter().collect()));
+        }
         let causes = self
             .causes
             .iter()
@@ -373,6 +406,25 @@ mod tests {
         };
         summary.add(Kind::Cas, Time::ZERO, Time::from_millis(2000), &lost);
         summary
+    }
+
+    #[test]
+    fn how_late_operations_began_is_told_where_a_rate_planned_them() {
+        let mut summary = summary();
+        summary.add_late(Duration::ZERO);
+        assert!(!summary.text().contains("late"), "nothing was planned");
+        assert!(!summary.json().contains_key("late_us"));
+        for micros in 1..=100 {
+            summary.add_late(Duration::from_micros(micros));
+        }
+        let json = Value::Object(summary.json());
+        assert_eq!(json["late_us"]["p50"].as_f64().map(f64::round), Some(50.0));
+        assert_eq!(json["late_us"]["max"].as_f64().map(f64::round), Some(100.0));
+        assert!(
+            summary.text().contains("began behind their intended start: p50 50."),
+            "{}",
+            summary.text()
+        );
     }
 
     #[test]

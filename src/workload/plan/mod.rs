@@ -16,6 +16,7 @@ mod action;
 mod place;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 pub use action::{Action, Kind, Stop, Submission};
 pub use place::{Datum, Ended};
@@ -28,10 +29,10 @@ use crate::time::Time;
 use crate::wire::RequestOp;
 use bytes::Bytes;
 use place::{Frame, Loop, Place};
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
+use timers::Timers;
 
 /// Steps that one place makes before others have their turn: no loop without commands can hold up the run.
 const STEPS_PER_TURN: usize = 1_000;
@@ -76,7 +77,7 @@ pub struct Plan {
     places: Vec<Place>,
     groups: Vec<Progress>,
     ready: VecDeque<usize>,
-    timers: BinaryHeap<Reverse<(Time, usize)>>,
+    timers: Timers,
     /// Who stands at each barrier.
     standing: Vec<Vec<usize>>,
     /// Who waits for a group, or for all.
@@ -142,7 +143,7 @@ impl Plan {
             places,
             groups,
             ready: VecDeque::from([0]),
-            timers: BinaryHeap::new(),
+            timers: Timers::default(),
             waiting: Vec::new(),
             action: None,
             open: 0,
@@ -153,10 +154,7 @@ impl Plan {
 
     /// The next thing to be done now; `None`: only time or an answer brings more.
     pub fn next(&mut self, now: Time) -> Option<Action> {
-        while let Some(Reverse((due, place))) = self.timers.peek().copied()
-            && due <= now
-        {
-            self.timers.pop();
+        while let Some(place) = self.timers.pop_due(now) {
             self.ready.push_back(place);
         }
         let program = Rc::clone(&self.program);
@@ -179,7 +177,7 @@ impl Plan {
         if !self.ready.is_empty() {
             return Some(Time::ZERO);
         }
-        self.timers.peek().map(|Reverse((due, _))| *due)
+        self.timers.next()
     }
 
     /// Whether nothing more is to be done or awaited.
@@ -228,7 +226,7 @@ impl Plan {
             state.leave_arm();
         }
         if rests {
-            self.timers.push(Reverse((now + PAUSE_NOT_DONE, place)));
+            self.timers.push(now + PAUSE_NOT_DONE, place);
         } else {
             self.ready.push_back(place);
         }
@@ -299,7 +297,7 @@ impl Plan {
             }
             Step::Expect(expectation) => return self.expect(program, id, expectation),
             Step::Sleep(duration) => {
-                self.timers.push(Reverse((now + *duration, id)));
+                self.timers.push(now + *duration, id);
                 Flow::Behind
             }
             Step::Print(words) => {
@@ -425,7 +423,7 @@ impl Plan {
             return Flow::To(behind);
         }
         place.ticket = Some(intended);
-        self.timers.push(Reverse((intended, id)));
+        self.timers.push(intended, id);
         Flow::Again
     }
 
