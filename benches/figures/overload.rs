@@ -25,8 +25,11 @@ pub(crate) struct Args {
     #[arg(long, env = "TIMES", default_value_t = 2.0)]
     times: f64,
     /// Deadline of an operation, milliseconds
-    #[arg(long, env = "DEADLINE_MS", default_value_t = 1000)]
+    #[arg(long, env = "DEADLINE_MS", default_value_t = 500)]
     deadline_ms: u64,
+    /// Connections of the open load
+    #[arg(long, env = "CONNECTIONS", default_value_t = 768)]
+    connections: u64,
     #[command(flatten)]
     flags: NodeFlags,
     #[command(flatten)]
@@ -35,8 +38,6 @@ pub(crate) struct Args {
 
 /// Loads of which the best counts: clients, and operations that each has in flight.
 const CLOSED: [(usize, usize); 4] = [(64, 1), (256, 1), (64, 16), (256, 16)];
-/// Connections of the open load.
-const CONNECTIONS: usize = 512;
 /// Operations in flight of each at most: a node refuses no connection for less.
 const PIPELINE_MAX: f64 = 250.0;
 const VALUE_BYTES: usize = 256;
@@ -123,12 +124,12 @@ fn best(subject: &mut Subject, spans: Spans) -> f64 {
 fn overload(subject: &mut Subject, rate: u64, best: f64, args: &Args) -> (Vec<(&'static str, String)>, Value) {
     let deadline = Duration::from_millis(args.deadline_ms);
     // So many that a start waits for nothing even if every operation takes as long as it may.
-    let lanes = (rate as f64 * deadline.as_secs_f64() / CONNECTIONS as f64).ceil();
+    let lanes = (rate as f64 * deadline.as_secs_f64() / args.connections as f64).ceil();
     let script = "param clients 1\nparam pipeline 1\nparam rate 1\nparam bytes 1\nparam duration 1s\n\
                   keys k uniform 10000\nvalues v unique $bytes\nwarmup 2s\n\
                   clients $clients c pipeline $pipeline rate $rate\n  for $duration\n    put $k $v\n  end\nend\n";
     let parameters = [
-        ("clients", CONNECTIONS.to_string()),
+        ("clients", args.connections.to_string()),
         ("pipeline", (lanes.min(PIPELINE_MAX) as usize).to_string()),
         ("rate", rate.to_string()),
         ("bytes", VALUE_BYTES.to_string()),
@@ -159,6 +160,10 @@ fn overload(subject: &mut Subject, rate: u64, best: f64, args: &Args) -> (Vec<(&
         ),
         ("p99", shown(all.quantile_us(0.99) / 1e3)),
         ("most", shown(all.max_us() / 1e3)),
+        (
+            "p99 of how late operations began, ms",
+            shown(report.summary.late_us(0.99) / 1e3),
+        ),
         ("the generator's share of its core", shown(generator)),
     ];
     let json = json!({
@@ -171,6 +176,7 @@ fn overload(subject: &mut Subject, rate: u64, best: f64, args: &Args) -> (Vec<(&
         "p50_us": all.quantile_us(0.5),
         "p99_us": all.quantile_us(0.99),
         "max_us": all.max_us(),
+        "late_p99_us": report.summary.late_us(0.99),
         "generator_cpu_share": generator,
     });
     (lines, json)

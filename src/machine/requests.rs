@@ -17,10 +17,11 @@ use std::time::Duration;
 /// No process relays more requests than this many bits count; starts of one directory fit the bits above.
 const RELAYS_OF_A_START_BITS: u32 = 40;
 
-/// A write that would wait longer than this to be proposed is refused instead: half of the time after which a client's
-/// first attempt is made again, elsewhere, while the first would still be served. So a node that is asked for more than it
-/// can do serves what it takes soon, and refuses the rest at once.
-pub const QUEUE_WAIT_MAX: Duration = Duration::from_millis(500);
+/// A write that would wait longer than this to be proposed is refused instead. So a node that is asked for more than it can
+/// do serves what it takes soon, and refuses the rest at once. It is a fifth of the time after which a client makes its first
+/// attempt again, elsewhere, while the first would still be served: what the request waits for on its way here and back is
+/// seen by nobody. And it is some thousand turns of a disk that is well: one stall of it makes nobody wait in vain.
+pub const QUEUE_WAIT_MAX: Duration = Duration::from_millis(200);
 
 /// Who is to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! One machine alone, stepped by hand.
 
+use super::requests::QUEUE_WAIT_MAX;
 use super::*;
 use crate::kv::{Op, SessionRef};
 use crate::paxos::{NodeId, Slot};
@@ -119,9 +120,9 @@ fn while_writes_have_waited_for_long_further_ones_are_refused_with_a_time_to_wai
     // The disk hangs: the first is proposed, and keeps the second from it.
     alone.ask(1, 5_000);
     alone.ask(2, 5_000);
-    alone.now = alone.now + Duration::from_millis(500);
+    alone.now = alone.now + QUEUE_WAIT_MAX;
     alone.ask(3, 5_000);
-    assert_eq!(alone.replies, [], "half a second is not yet too long");
+    assert_eq!(alone.replies, [], "so long is not yet too long");
     alone.now = alone.now + Duration::from_millis(1);
     let late = alone.ask(4, 5_000);
     let [(to, reply)] = alone.replies.as_slice() else {
@@ -129,7 +130,7 @@ fn while_writes_have_waited_for_long_further_ones_are_refused_with_a_time_to_wai
     };
     let code = Code::Busy;
     assert!(
-        matches!(reply.outcome, Outcome::NotDone { code: of, retry_after_ms: 500, .. } if of == code),
+        matches!(reply.outcome, Outcome::NotDone { code: of, retry_after_ms: 200, .. } if of == code),
         "{reply:?}"
     );
     assert_eq!(*to, late);

@@ -14,7 +14,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// Clients times pipeline of a whole script.
-pub const PLACES_MAX: u64 = 131_072;
+pub const PLACES_MAX: u64 = 1_048_576;
 /// Operations of one client in flight at once: what its session may hold.
 pub const PIPELINE_MAX: u64 = crate::kv::session::IN_FLIGHT_MAX;
 /// The group of the script's own body.
