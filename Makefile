@@ -11,7 +11,7 @@
 #   make bench-plot                     throughput against latency: target/figures/throughput-latency.svg
 #   make bench-failover [KILLS=100]     the leader killed, handed over, a follower killed, under 64 clients
 #   make bench-memory                   growth of a node by a million keys
-#   make bench-overload [OVERLOAD=60] [TIMES=2]   twice what a cluster can take, for a minute
+#   make bench-overload [OVERLOAD=60] [TIMES=2] [CONNECTIONS=n] [DEADLINE_MS=500]   twice what a cluster can take, for a minute
 #   make bench-scale [TABLES="keys connections nodes sizes"] [KEYS=...]   tables and pictures of how figures change
 #   make bench-disk [MIB=1024]          snapshots of much data: turns, directories, memory, a new disk, a restart (minutes)
 #   make bench-micro [WORDS=...]        codec, log, acceptor, state machine and checker by themselves

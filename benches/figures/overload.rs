@@ -27,9 +27,9 @@ pub(crate) struct Args {
     /// Deadline of an operation, milliseconds
     #[arg(long, env = "DEADLINE_MS", default_value_t = 500)]
     deadline_ms: u64,
-    /// Connections of the open load
-    #[arg(long, env = "CONNECTIONS", default_value_t = 768)]
-    connections: u64,
+    /// Connections of the open load [default: so many that no operation waits for another to end]
+    #[arg(long, env = "CONNECTIONS", value_parser = clap::value_parser!(u64).range(1..))]
+    connections: Option<u64>,
     #[command(flatten)]
     flags: NodeFlags,
     #[command(flatten)]
@@ -123,14 +123,16 @@ fn best(subject: &mut Subject, spans: Spans) -> f64 {
 /// The open load: what came of it, for people and for programs.
 fn overload(subject: &mut Subject, rate: u64, best: f64, args: &Args) -> (Vec<(&'static str, String)>, Value) {
     let deadline = Duration::from_millis(args.deadline_ms);
-    // So many that a start waits for nothing even if every operation takes as long as it may.
-    let lanes = (rate as f64 * deadline.as_secs_f64() / args.connections as f64).ceil();
+    // A start waits for nothing even if every operation takes as long as it may.
+    let in_flight = (rate as f64 * deadline.as_secs_f64()).ceil();
+    let connections = args.connections.unwrap_or((in_flight / PIPELINE_MAX).ceil() as u64);
+    let pipeline = (in_flight / connections as f64).ceil().min(PIPELINE_MAX) as usize;
     let script = "param clients 1\nparam pipeline 1\nparam rate 1\nparam bytes 1\nparam duration 1s\n\
                   keys k uniform 10000\nvalues v unique $bytes\nwarmup 2s\n\
                   clients $clients c pipeline $pipeline rate $rate\n  for $duration\n    put $k $v\n  end\nend\n";
     let parameters = [
-        ("clients", args.connections.to_string()),
-        ("pipeline", (lanes.min(PIPELINE_MAX) as usize).to_string()),
+        ("clients", connections.to_string()),
+        ("pipeline", pipeline.to_string()),
         ("rate", rate.to_string()),
         ("bytes", VALUE_BYTES.to_string()),
         ("duration", format!("{}s", args.overload_secs)),
@@ -142,6 +144,11 @@ fn overload(subject: &mut Subject, rate: u64, best: f64, args: &Args) -> (Vec<(&
     let offered = all.ops() as f64 / elapsed.as_secs_f64();
     let lines = vec![
         ("best, puts/s", shown(best)),
+        (
+            "connections, each with so many in flight at most",
+            format!("{connections} x {pipeline}"),
+        ),
+        ("deadline of each, ms", args.deadline_ms.to_string()),
         ("asked for, puts/s", shown(offered)),
         ("done, puts/s", shown(done)),
         ("of the best", shown(done / best)),
@@ -167,6 +174,9 @@ fn overload(subject: &mut Subject, rate: u64, best: f64, args: &Args) -> (Vec<(&
         ("the generator's share of its core", shown(generator)),
     ];
     let json = json!({
+        "connections": connections,
+        "pipeline": pipeline,
+        "deadline_ms": args.deadline_ms,
         "asked_per_s": offered,
         "done_per_s": done,
         "of_best": done / best,

@@ -6,7 +6,7 @@
 //! * `readable` is false only after a read that got less than it asked for, or would have blocked: what comes behind such
 //!   a read is told anew. An end or an error that was told already is not, so from then on the socket is read to its end.
 //! * Reads go to one buffer of the loop and are copied out in their true length: a connection that waits holds no more
-//!   than the frame that it has begun, or [`KEPT_BYTES`] for the next one.
+//!   than the frame that it has begun. One that keeps memory for its next frame holds [`KEPT_BYTES`].
 //!
 //! Not here: frames (`wire::frame`), roles and limits (server.rs).
 
@@ -19,7 +19,7 @@ use mio::net::TcpStream;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 
-/// A connection keeps memory of this size for its next frame: most requests fit, and cost no allocation then.
+/// A client's connection keeps memory of this size for its next frame: most requests fit, and cost no allocation then.
 const KEPT_BYTES: usize = 512;
 
 /// What carries the bytes of a connection: plain TCP today, TLS beside it later (`rules.md` 31).
@@ -36,7 +36,9 @@ pub struct Connection {
     remote: SocketAddr,
     /// What came in and was not taken yet.
     pub input: BytesMut,
-    /// `input` may have memory of more than [`KEPT_BYTES`].
+    /// So much of the memory of `input` outlasts the frames in it: 0 or [`KEPT_BYTES`].
+    kept_bytes: usize,
+    /// `input` has more memory than that.
     is_roomy: bool,
     output: Output,
     readable: bool,
@@ -73,6 +75,7 @@ impl Connection {
             transport: Transport::Plain(stream),
             remote,
             input: BytesMut::new(),
+            kept_bytes: 0,
             is_roomy: false,
             output: Output::default(),
             readable: false,
@@ -95,6 +98,12 @@ impl Connection {
         match &mut self.transport {
             Transport::Plain(stream) => stream,
         }
+    }
+
+    /// Keeps a little memory for the next frame. For whose frames are soon done with, as requests are: a peer's entries stay
+    /// in the cache of recent ones, and would hold more memory there than they count for.
+    pub fn keep_input(&mut self) {
+        self.kept_bytes = KEPT_BYTES;
     }
 
     /// Notes what the poll told; `ending`: the other side sends no more, or the socket failed.
@@ -164,9 +173,8 @@ impl Connection {
 
     fn take_in(&mut self, bytes: &[u8]) {
         // All of a long frame at once, so that it is not moved each time that some of it comes.
-        let needed = bytes.len().max(self.wanted).max(KEPT_BYTES);
-        self.is_roomy |= needed > KEPT_BYTES;
-        self.input.reserve(needed);
+        self.input.reserve(bytes.len().max(self.wanted).max(self.kept_bytes));
+        self.is_roomy |= self.input.capacity() > self.kept_bytes;
         self.input.extend_from_slice(bytes);
         self.wanted = self.wanted.saturating_sub(bytes.len());
     }
@@ -288,6 +296,30 @@ mod tests {
             std::thread::sleep(Duration::from_millis(1));
         }
         panic!("only {} of {bytes} bytes came", connection.input.len());
+    }
+
+    #[test]
+    fn a_client_keeps_memory_for_a_small_frame_gives_a_large_one_back_and_a_peer_keeps_none() {
+        let (mut connection, mut far) = pair();
+        let mut take = |connection: &mut Connection, bytes: usize| {
+            far.write_all(&vec![1; bytes]).unwrap();
+            fill_until(connection, bytes);
+            drop(connection.input.split_to(bytes).freeze());
+            connection.settle(Time::ZERO, 0);
+            connection.input.capacity()
+        };
+        assert_eq!(take(&mut connection, 100), 0, "nobody has said that it keeps any");
+        connection.keep_input();
+        assert_eq!(take(&mut connection, 100), KEPT_BYTES - 100);
+        let place = connection.input.as_ptr();
+        assert_eq!(take(&mut connection, 200), KEPT_BYTES - 200);
+        assert_eq!(
+            connection.input.as_ptr(),
+            place.wrapping_add(100),
+            "the same memory from its beginning"
+        );
+        assert_eq!(take(&mut connection, KEPT_BYTES + 1), 0);
+        assert_eq!(take(&mut connection, 100), KEPT_BYTES - 100);
     }
 
     #[test]

@@ -178,6 +178,9 @@ impl Link {
 
     /// Takes up another role; its clocks begin anew.
     pub fn become_role(&mut self, role: Role, now: Time) {
+        if matches!(role, Role::Client { .. }) {
+            self.connection.keep_input();
+        }
         self.role = role;
         self.since = now;
         self.next_ping = now + PING_EVERY;

@@ -3,7 +3,7 @@
 //! Noting is a push: nothing is looked for, and a number may be noted again. Taking sorts, and tells each once. A number of
 //! a thing that is gone by then finds nothing ([`super::numbered`]), so nothing is ever taken out alone.
 
-/// Some numbers.
+/// Numbers that were noted since they were last taken.
 #[derive(Debug, Default)]
 pub struct Marks {
     noted: Vec<u64>,
@@ -15,16 +15,13 @@ impl Marks {
         self.noted.is_empty()
     }
 
-    /// Notes a number.
-    pub fn insert(&mut self, number: u64) {
-        // A connection that gets many answers in a turn gets them in a row.
-        if self.noted.last() != Some(&number) {
-            self.noted.push(number);
-        }
+    /// Notes a number, again if it was noted already.
+    pub fn note(&mut self, number: u64) {
+        self.noted.push(number);
     }
 
-    /// Notes others.
-    pub fn extend(&mut self, numbers: impl IntoIterator<Item = u64>) {
+    /// Notes each of these.
+    pub fn note_all(&mut self, numbers: impl IntoIterator<Item = u64>) {
         self.noted.extend(numbers);
     }
 
@@ -45,13 +42,13 @@ mod tests {
     fn what_was_noted_is_taken_once_each_and_ascending() {
         let (mut marks, mut taken) = (Marks::default(), vec![99]);
         for number in [7, 7, 3, 7, 1] {
-            marks.insert(number);
+            marks.note(number);
         }
-        marks.extend([3, 5]);
+        marks.note_all([3, 5]);
         marks.take(&mut taken);
         assert_eq!(taken, [1, 3, 5, 7]);
         assert!(marks.is_empty());
-        marks.insert(2);
+        marks.note(2);
         marks.take(&mut taken);
         assert_eq!(taken, [2], "nothing stays from before");
     }

@@ -196,7 +196,8 @@ impl Summary {
         }
     }
 
-    /// An operation that counts began so long behind its intended start: 0 without a rate.
+    /// An operation that counts began so long behind its intended start. Without a rate it is begun when it is intended,
+    /// and its 0 says nothing.
     pub fn add_late(&mut self, late: Duration) {
         if !late.is_zero() {
             // The histogram grows as it needs to; what it cannot take would be centuries.
@@ -204,8 +205,8 @@ impl Summary {
         }
     }
 
-    /// A quantile, from 0 to 1, of how late operations with a rate began, microseconds; 0 of none. What is late waits for
-    /// an operation before it to end, or for the generator, not for the cluster alone.
+    /// A quantile, from 0 to 1, of how late operations with a rate began, microseconds; 0 of none. What is late waited for
+    /// an operation before it to end, for the rest behind one that was refused, or for the generator.
     pub fn late_us(&self, quantile: f64) -> f64 {
         if self.late.is_empty() {
             return 0.0;
@@ -287,7 +288,7 @@ impl Summary {
             let [p50, p99, max] = [0.5, 0.99, 1.0].map(|quantile| shown_us(self.late_us(quantile)));
             writeln!(
                 text,
-                "late  began behind their intended start: p50 {p50}, p99 {p99}, most {max}"
+                "late  began behind their intended start: p50 {p50}, p99 {p99}, max {max}"
             )
             .expect("a String takes every write");
         }

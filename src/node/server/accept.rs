@@ -194,7 +194,7 @@ impl Server {
         if let Some(Link { connection, .. }) = self.links.get_mut(number) {
             // What was sent with the connection is there already.
             connection.note_ready(true, true, false);
-            self.ready.insert(number);
+            self.ready.note(number);
         }
     }
 }

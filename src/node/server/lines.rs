@@ -31,7 +31,7 @@ impl Server {
         // Some of these lines show much. The rest waits for the next turn, which does not wait.
         if let Some(link) = self.links.get_mut(number) {
             link.paused = true;
-            self.ready.insert(number);
+            self.ready.note(number);
         }
         false
     }

@@ -34,7 +34,7 @@ impl Server {
         if let Some(link) = self.links.get_mut(number) {
             // Behind other output it is dirty already, or its socket tells when it takes more.
             if link.connection.output_len() == 0 {
-                self.dirty.insert(number);
+                self.dirty.note(number);
             }
             self.queued += link.connection.push_frame(frame, request_id);
         }
@@ -43,7 +43,7 @@ impl Server {
     pub(super) fn push_bytes(&mut self, number: u64, bytes: Bytes) {
         if let Some(link) = self.links.get_mut(number) {
             self.queued += link.connection.push(bytes);
-            self.dirty.insert(number);
+            self.dirty.note(number);
         }
     }
 

@@ -290,6 +290,7 @@ impl Server {
     fn serve_ready(&mut self, machine: &Machine, now: Time) {
         let mut others = std::mem::take(&mut self.taken);
         self.ready.take(&mut others);
+        // Peers are served, and left out, in one pass.
         others.retain(|number| {
             let is_peer = self.links.get(*number).is_some_and(|link| link.peer().is_some());
             if is_peer {
@@ -302,7 +303,7 @@ impl Server {
         for number in others[first..].iter().chain(&others[..first]).copied() {
             let has_enough = self.metrics.bytes_in - bytes_before >= TURN_READ_BYTES;
             if has_enough || self.inputs.len() >= TURN_INPUTS_MAX {
-                self.ready.insert(number);
+                self.ready.note(number);
             } else {
                 self.served_last = number;
                 self.serve(number, machine, now);
@@ -381,9 +382,9 @@ impl Server {
                 if event.readable {
                     link.unread.note(now);
                 }
-                self.ready.insert(number);
+                self.ready.note(number);
                 if link.connection.may_write() {
-                    self.dirty.insert(number);
+                    self.dirty.note(number);
                 }
             }
         }

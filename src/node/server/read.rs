@@ -36,7 +36,7 @@ impl Server {
                 break;
             }
             if budget == 0 {
-                self.ready.insert(number);
+                self.ready.note(number);
                 break;
             }
             let (count, fill) = link.connection.fill(now, budget, &mut self.scratch);

@@ -216,8 +216,11 @@ impl Server {
         let Some(link) = self.links.get_mut(number) else {
             return;
         };
+        // Behind other output it is dirty already, or its socket tells when it takes more.
+        if link.connection.output_len() == 0 {
+            self.dirty.note(number);
+        }
         self.queued += push(&mut link.connection);
-        self.dirty.insert(number);
         if link.connection.output_len() > PEER_OUTPUT_MAX_BYTES {
             let now = self.clock;
             self.count_error(number, ErrorCode::SlowReader, "its queue is full", now);
@@ -291,7 +294,7 @@ impl Server {
             return;
         };
         if !link.must_pause(self.is_full_for(number)) {
-            self.ready.insert(number);
+            self.ready.note(number);
         }
     }
 
@@ -319,7 +322,7 @@ impl Server {
         };
         match flush {
             Flush::Budget => {
-                self.dirty.insert(number);
+                self.dirty.note(number);
             }
             Flush::Empty if matches!(link.role, Role::Closing) => {
                 link.connection.shut_write();

@@ -13,7 +13,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-/// Clients times pipeline of a whole script.
+/// Clients of one declaration: each has a connection, or two, of its own.
+pub const CLIENTS_MAX: u64 = 65_536;
+/// Clients times pipeline of a whole script: operations in flight, and who waits for a start.
 pub const PLACES_MAX: u64 = 1_048_576;
 /// Operations of one client in flight at once: what its session may hold.
 pub const PIPELINE_MAX: u64 = crate::kv::session::IN_FLIGHT_MAX;

@@ -122,8 +122,8 @@ fn what_is_wrong_is_named_with_line_and_column() {
         ("fault 0 crash", "line 1, column 7: `0` is not a whole number from 1"),
         ("fault 2 explode", "line 1, column 9: no such fault"),
         (
-            "clients 2000000 a\nend",
-            "line 1, column 9: `2000000` is not a whole number",
+            "clients 200000 a\nend",
+            "line 1, column 9: `200000` is not a whole number",
         ),
         (
             "clients 8000 a pipeline 200\nend",

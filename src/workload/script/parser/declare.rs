@@ -2,7 +2,7 @@
 
 use super::super::error::{Position, ScriptError, Trouble};
 use super::super::lexer::Word;
-use super::super::program::{Group, PIPELINE_MAX, PLACES_MAX, Step};
+use super::super::program::{CLIENTS_MAX, Group, PIPELINE_MAX, Step};
 use super::super::words::{number, usage};
 use super::{Kind, NUMBER_MAX, Name, Parser};
 use crate::command::ParseError;
@@ -116,7 +116,7 @@ impl Parser<'_> {
         let [name, options @ ..] = rest else {
             return Err(usage(at, USAGE));
         };
-        let copies = count.map_or(Ok(1), |count| number(count, 1, PLACES_MAX))?;
+        let copies = count.map_or(Ok(1), |count| number(count, 1, CLIENTS_MAX))?;
         let (mut pipeline, mut rate) = (1, 0);
         for option in options.chunks(2) {
             match option {
