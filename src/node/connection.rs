@@ -6,7 +6,7 @@
 //! * `readable` is false only after a read that got less than it asked for, or would have blocked: what comes behind such
 //!   a read is told anew. An end or an error that was told already is not, so from then on the socket is read to its end.
 //! * Reads go to one buffer of the loop and are copied out in their true length: a connection that waits holds no more
-//!   than the frame that it has begun. One that keeps memory for its next frame holds [`KEPT_BYTES`].
+//!   than the frame that it has begun. One that keeps memory for its next frame holds `KEPT_BYTES`.
 //!
 //! Not here: frames (`wire::frame`), roles and limits (server.rs).
 
