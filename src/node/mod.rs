@@ -8,7 +8,7 @@
 //!   [`signals`]: what the process needs of the system.
 //! * `snapshots`: what is done between turns, a slice at a time: snapshots are taken, the log is truncated.
 //! * `server`: the door's real side. [`connection`], [`output`]: bytes of one socket. [`link`]: its role and deadlines;
-//!   [`numbered`]: the table of them. [`peers`]: when to dial whom, and what a closed link means.
+//!   [`numbered`]: the table of them; [`marks`]: who is to be read or written. [`peers`]: when to dial whom, and what a closed link means.
 //! * [`ring`], [`metrics`], [`status`]: what can be seen. [`debug`]: the port to see it. [`faults`]: what breaks it.
 //!
 //! Not here: any decision about agreement or data (`machine`), bytes of frames (`wire`), bytes of the log (`storage`).
