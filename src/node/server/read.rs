@@ -8,7 +8,7 @@ use crate::node::limits::{PEER_READ_BUDGET_BYTES, READ_BUDGET_BYTES};
 use crate::node::ring::{Summary, What};
 use crate::paxos::NodeId;
 use crate::time::Time;
-use crate::wire::frame::{self, FRAME_BYTES_MAX, FrameType, HELLO_BYTES_MAX, Header};
+use crate::wire::frame::{self, FRAME_BYTES_MAX, FrameType, HELLO_BYTES_MAX, Header, bytes_missing};
 use crate::wire::message::ErrorCode;
 use crate::wire::{Frame, Outcome, Reply, Request, RequestOp, Served, Transfer};
 use bytes::Bytes;
@@ -305,14 +305,6 @@ fn may_send(role: &Role, frame: FrameType) -> bool {
         Role::Greeting(_) => matches!(frame, FrameType::Hello | FrameType::Error),
         Role::To(_) => always,
         Role::Dialling(_) | Role::Debug(_) | Role::Closing => false,
-    }
-}
-
-/// Bytes that the frame at the front of `input` still needs; 0 if its length is not known yet. The length was checked.
-fn bytes_missing(input: &[u8]) -> usize {
-    match input.first_chunk() {
-        Some(length) => (8 + u32::from_be_bytes(*length) as usize).saturating_sub(input.len()),
-        None => 0,
     }
 }
 
