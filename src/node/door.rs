@@ -28,6 +28,12 @@ pub trait Door {
     /// The system's poll failed: the loop cannot go on.
     fn gather(&mut self, machine: &Machine, wait: Option<Duration>, inputs: &mut Vec<Input>) -> io::Result<()>;
 
+    /// Takes what has come since this turn's [`Door::gather`], without waiting.
+    ///
+    /// # Errors
+    /// As there.
+    fn gather_more(&mut self, machine: &Machine, inputs: &mut Vec<Input>) -> io::Result<()>;
+
     /// Queues a frame for a peer. It is lost if no link is up, as it may be lost on the way.
     fn send(&mut self, to: NodeId, request_id: u64, frame: Frame);
 

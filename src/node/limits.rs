@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-/// Bytes read from one connection in one turn; what is left is read in the next turn, which does not wait.
+/// Bytes read from one connection at one time; what is left is read the next time, for which no turn waits.
 pub const READ_BUDGET_BYTES: usize = 256 * 1024;
 /// The same for a peer: the entries that wait in its socket share a sync.
 pub const PEER_READ_BUDGET_BYTES: usize = 4 << 20;
-/// Bytes read from all clients in one turn, about; who is left is read first in the next.
+/// Bytes read from all clients each time that a turn takes what came, about; who is left is read first the next time.
 pub const TURN_READ_BYTES: u64 = 4 << 20;
-/// Inputs of one turn after which no further client is read in it.
+/// Inputs of one such time after which no further client is read in it.
 pub const TURN_INPUTS_MAX: usize = 2048;
 /// One `read` asks for so much: the size of the one buffer into which the loop reads from all connections.
 pub const READ_CHUNK_BYTES: usize = 64 * 1024;
@@ -18,7 +18,7 @@ pub const WRITE_BUDGET_BYTES: usize = 4 << 20;
 pub const EVENTS_PER_POLL: usize = 1024;
 /// Polls of one gather at most, so that a flood of events cannot keep the turn from its sync.
 pub const POLLS_PER_GATHER: usize = 8;
-/// Connections accepted in one turn from one listener.
+/// Connections accepted at one time from one listener.
 pub const ACCEPTS_PER_TURN: usize = 128;
 
 /// Longest frame taken before HELLO, bytes.

@@ -1,4 +1,5 @@
-//! One turn of the loop: gather, decide, speak, sync, answer (`rules.md` 13).
+//! One turn of the loop: gather, decide, speak, sync, answer (`rules.md` 13). To gather is to take what came, to answer who
+//! waits for it, and, where these are many, to take what they ask next.
 //!
 //! This file is all that stands between the pure machine and the world, and it is the same in the node and in a
 //! simulator: sockets and clock are behind a [`Door`], files behind the storage's `Files`. Invariants:
@@ -9,8 +10,8 @@
 //! * T4. The acceptor fails and restarts only between turns, with nothing unsynced (`rules.md` 14).
 //! * T5. A deadline is judged only after everything was read that had come before it (`rules.md` 12): a node that was
 //!   blocked, by its disk or by the scheduler, hears the signs of life that wait in its sockets first.
-//! * T6. What is chosen is applied in the same turn, and behind what others wait for: a leader's ACCEPTs leave first, and a
-//!   follower that nobody asked syncs and votes first.
+//! * T6. What is chosen is applied in the same turn. Who waits for it here is answered first, so that what they ask next is
+//!   in this turn's batch; where nobody waits, this node syncs and votes first.
 //!
 //! Not here: what to do about any input (the machine), frames and handshakes (the door).
 
@@ -35,6 +36,11 @@ use std::time::Duration;
 /// is caused by the records of the one before, so more than a few in a row are only seen under load; then the failure
 /// waits for the next turn.
 const SETTLING_ROUNDS: usize = 4;
+/// Times that a turn takes what has come while it answered: each brings those who were answered last, and puts off the
+/// batch for all others.
+const MORE_GATHERS_MAX: usize = 3;
+/// Answers, or inputs of the time before, for which another is worth its poll: who is alone only waits for it.
+const MANY: usize = 8;
 /// Beside the bodies of its entries, a record takes fewer bytes than this.
 const RECORD_HEAD_BYTES: usize = 64;
 
@@ -59,6 +65,10 @@ pub struct Turn<F: Files> {
     is_short: bool,
     finished: bool,
     snapshots: Snapshots<F>,
+    /// Answers to what came that have not been flushed.
+    answered: usize,
+    /// See [`MANY`].
+    many: usize,
     /// Bytes of entries and more that this turn put behind the log.
     appended_bytes: u64,
     scrub: Scrubber<F>,
@@ -115,6 +125,8 @@ impl<F: Files> Turn<F> {
     ) -> Result<Turn<F>, StorageError> {
         Ok(Turn {
             snapshots: Snapshots::new(snapshot_bytes, &storage, newest)?,
+            answered: 0,
+            many: MANY,
             appended_bytes: 0,
             machine,
             storage,
@@ -143,6 +155,11 @@ impl<F: Files> Turn<F> {
         self
     }
 
+    /// Has a turn look again for what came once so many were answered, at least one: for worlds with few clients.
+    pub fn look_again_from(&mut self, answers: usize) {
+        self.many = answers.max(1);
+    }
+
     /// The machine as the last turn left it.
     pub fn machine(&self) -> &Machine {
         &self.machine
@@ -165,7 +182,7 @@ impl<F: Files> Turn<F> {
     /// # Errors
     /// [`Fatal`]: the loop must end.
     pub fn run(&mut self, door: &mut impl Door) -> Result<Flow, Fatal> {
-        let now = self.gather(door)?;
+        let now = self.take_in(door)?;
         self.decide(now, door)?;
         door.flush(); // speak: messages that claim nothing about our disk
         if self.machine.is_waited_for() {
@@ -194,12 +211,41 @@ impl<F: Files> Turn<F> {
         self.sync(door)
     }
 
+    /// Gathers, and answers at once who waits for what came (T6). If these are many, what comes meanwhile, their next requests,
+    /// joins this turn: its batch costs every node a message and a sync, whatever its size.
+    fn take_in(&mut self, door: &mut impl Door) -> Result<Time, Fatal> {
+        let mut now = self.gather(door)?;
+        self.heed(now, door)?;
+        let mut to_expect = self.answer_at_once(door)?;
+        for _ in 0..MORE_GATHERS_MAX {
+            if to_expect < self.many {
+                break;
+            }
+            now = self.gather_more(door)?;
+            to_expect = self.inputs.len();
+            self.heed(now, door)?;
+        }
+        Ok(now)
+    }
+
     /// Waits until something comes in or the machine's deadline comes, and takes all that came.
     fn gather(&mut self, door: &mut impl Door) -> Result<Time, Fatal> {
+        self.answered = 0; // those of the last turn have left
         let before = door.now();
         let wait = self.wait(before);
         let came = door.gather(&self.machine, wait, &mut self.inputs);
         came.map_err(Fatal::Poll)?;
+        self.gathered(door)
+    }
+
+    /// Takes what has come meanwhile.
+    fn gather_more(&mut self, door: &mut impl Door) -> Result<Time, Fatal> {
+        let came = door.gather_more(&self.machine, &mut self.inputs);
+        came.map_err(Fatal::Poll)?;
+        self.gathered(door)
+    }
+
+    fn gathered(&mut self, door: &mut impl Door) -> Result<Time, Fatal> {
         let now = door.now();
         self.look_at_free_space(now)?;
         Ok(now)
@@ -242,8 +288,8 @@ impl<F: Files> Turn<F> {
         next.map(|at| at.since(now))
     }
 
-    /// One step an input; then the deadline, as the inputs left it (T5).
-    fn decide(&mut self, now: Time, door: &mut impl Door) -> Result<(), Fatal> {
+    /// One step an input.
+    fn heed(&mut self, now: Time, door: &mut impl Door) -> Result<(), Fatal> {
         self.refuse_what_has_no_room()?;
         if self.machine.has_leases() {
             let clock = door.boottime();
@@ -265,6 +311,22 @@ impl<F: Files> Turn<F> {
             }
         }
         self.inputs = inputs; // empty, with its memory
+        self.carry_out(now, door)
+    }
+
+    /// Answers who waits for what came (T6); how many were answered.
+    fn answer_at_once(&mut self, door: &mut impl Door) -> Result<usize, Fatal> {
+        if self.machine.is_waited_for() {
+            self.apply(door)?;
+        }
+        if self.answered > 0 {
+            door.flush();
+        }
+        Ok(std::mem::take(&mut self.answered))
+    }
+
+    /// The deadline, as all inputs left it (T5), and what this node says of its own: the turn's batch.
+    fn decide(&mut self, now: Time, door: &mut impl Door) -> Result<(), Fatal> {
         if self.machine.deadline().is_some_and(|deadline| deadline <= now) {
             self.machine.step(now, Input::Deadline, &mut self.effects);
         }
@@ -453,8 +515,14 @@ impl<F: Files> Turn<F> {
                     let principal = Vec::new();
                     door.send(to, relay, Frame::Forward { principal, request });
                 }
-                Effect::ForwardReply { to, relay, reply } => door.send(to, relay, Frame::ForwardReply(reply)),
-                Effect::Reply { id, reply } => door.reply(id, reply),
+                Effect::ForwardReply { to, relay, reply } => {
+                    self.answered += 1;
+                    door.send(to, relay, Frame::ForwardReply(reply));
+                }
+                Effect::Reply { id, reply } => {
+                    self.answered += 1;
+                    door.reply(id, reply);
+                }
                 Effect::ReadChosen {
                     to,
                     first,

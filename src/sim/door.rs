@@ -99,6 +99,9 @@ impl Shared {
     }
 }
 
+/// What came so shortly before a turn, its poll may have missed.
+const POLL_MISSES: Duration = Duration::from_micros(50);
+
 /// The door of one life of one node.
 pub struct SimDoor {
     node: NodeId,
@@ -173,6 +176,36 @@ impl SimDoor {
             }
             arrival => self.inbox.push((now, arrival)),
         }
+    }
+
+    /// Takes out of the inbox what came last, as if the turn's poll had just missed it: if many are answered at once, it
+    /// comes while the turn answers, else with the next. What ended the poll is never among it.
+    fn behind_the_poll(&mut self) -> Vec<(Time, Arrival)> {
+        let is_late = |(at, _): &(Time, Arrival)| *at + POLL_MISSES >= self.now;
+        let first = self.inbox.iter().skip(1).position(is_late).map(|place| place + 1);
+        match first {
+            Some(first) if self.rng.bool() => self.inbox.split_off(first),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Takes in what has come; what is left is for the next time, and the next turn does not wait.
+    fn take_in(&mut self, machine: &Machine, inputs: &mut Vec<Input>) {
+        // Taking things in takes a little time, in which more may come.
+        self.now = self.now + Duration::from_nanos(self.rng.u64(1_000..20_000));
+        let mut inbox = std::mem::take(&mut self.inbox).into_iter();
+        let mut budget = self.read_bytes;
+        while budget > 0
+            && let Some((at, arrival)) = inbox.next()
+        {
+            if let Arrival::Frame(_, bytes) = &arrival {
+                budget = budget.saturating_sub(bytes.len());
+            }
+            self.take(arrival, at, machine, inputs);
+        }
+        let behind = std::mem::replace(&mut self.inbox, inbox.collect());
+        self.inbox.extend(behind);
+        self.dial_all();
     }
 
     /// Whether something waits to be taken in.
@@ -462,22 +495,17 @@ impl Door for SimDoor {
     }
 
     fn gather(&mut self, machine: &Machine, _: Option<Duration>, inputs: &mut Vec<Input>) -> io::Result<()> {
-        // Taking things in takes a little time, in which more may come.
-        self.now = self.now + Duration::from_nanos(self.rng.u64(1_000..20_000));
-        let mut inbox = std::mem::take(&mut self.inbox).into_iter();
-        let mut budget = self.read_bytes;
-        while budget > 0
-            && let Some((at, arrival)) = inbox.next()
-        {
-            if let Arrival::Frame(_, bytes) = &arrival {
-                budget = budget.saturating_sub(bytes.len());
-            }
-            self.take(arrival, at, machine, inputs);
+        let late = self.behind_the_poll();
+        self.take_in(machine, inputs);
+        self.inbox.extend(late);
+        Ok(())
+    }
+
+    fn gather_more(&mut self, machine: &Machine, inputs: &mut Vec<Input>) -> io::Result<()> {
+        if self.has_arrivals() {
+            self.shared.counts.borrow_mut().mark("hears more while it answers");
         }
-        // What is left is taken in by the next turn, which does not wait.
-        let behind = std::mem::replace(&mut self.inbox, inbox.collect());
-        self.inbox.extend(behind);
-        self.dial_all();
+        self.take_in(machine, inputs);
         Ok(())
     }
 

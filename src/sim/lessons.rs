@@ -95,7 +95,7 @@ pub const LESSONS: [Lesson; 20] = [
         look: "Two nodes hold different entries for one slot, accepted at different ballots. The newer one may be chosen \
                already; the new leader takes the older one, and the slot has two.",
         shows: "phase 1",
-        seeds: 300,
+        seeds: 600,
         nodes: 3,
         faults: &[Fault::AcceptorFailure, Fault::LongDelay, Fault::CutOneWay, Fault::Kill],
         read_lease: Duration::ZERO,

@@ -228,6 +228,7 @@ impl SimNode {
         life.door.boottime = self.boottime;
         // As a node reads from a connection in one turn far less than a segment takes.
         life.door.read_bytes = self.segment_bytes as usize / 4;
+        life.turn.look_again_from(1);
         let started = life.turn.start(&mut life.door);
         self.life = Some(life);
         self.busy_until = now;

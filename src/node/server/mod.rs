@@ -267,11 +267,8 @@ impl Server {
     fn take_in(&mut self, machine: &Machine, wait: Option<Duration>) -> io::Result<()> {
         self.metrics.turns += 1;
         self.pause();
-        self.poll_all(wait)?;
+        self.take_what_comes(machine, wait)?;
         let now = self.clock;
-        self.accept_all(machine, now);
-        self.unstall();
-        self.serve_ready(machine, now);
         self.on_timers(machine, now);
         self.dial_all(now);
         self.release_delayed(now);
@@ -282,6 +279,16 @@ impl Server {
         if std::mem::take(&mut self.wants_scrub) {
             self.inputs.push(Input::Scrub);
         }
+        Ok(())
+    }
+
+    /// Waits for the sockets, and reads what is ready.
+    fn take_what_comes(&mut self, machine: &Machine, wait: Option<Duration>) -> io::Result<()> {
+        self.poll_all(wait)?;
+        let now = self.clock;
+        self.accept_all(machine, now);
+        self.unstall();
+        self.serve_ready(machine, now);
         Ok(())
     }
 

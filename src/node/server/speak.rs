@@ -64,12 +64,13 @@ impl Door for Server {
 
     fn gather(&mut self, machine: &Machine, wait: Option<Duration>, inputs: &mut Vec<Input>) -> io::Result<()> {
         self.take_in(machine, wait)?;
-        self.metrics.inputs += self.inputs.len() as u64;
-        if inputs.is_empty() {
-            std::mem::swap(inputs, &mut self.inputs);
-        } else {
-            inputs.append(&mut self.inputs);
-        }
+        self.hand_inputs(inputs);
+        Ok(())
+    }
+
+    fn gather_more(&mut self, machine: &Machine, inputs: &mut Vec<Input>) -> io::Result<()> {
+        self.take_what_comes(machine, Some(Duration::ZERO))?;
+        self.hand_inputs(inputs);
         Ok(())
     }
 
@@ -143,6 +144,15 @@ impl Door for Server {
 }
 
 impl Server {
+    fn hand_inputs(&mut self, inputs: &mut Vec<Input>) {
+        self.metrics.inputs += self.inputs.len() as u64;
+        if inputs.is_empty() {
+            std::mem::swap(inputs, &mut self.inputs);
+        } else {
+            inputs.append(&mut self.inputs);
+        }
+    }
+
     /// Why a frame to a peer is lost here and now, if it is.
     fn cannot_send(&mut self, to: NodeId, frame: &Frame) -> Option<&'static str> {
         let peer = self.peers.get(&to).filter(|peer| peer.is_up());

@@ -21,6 +21,8 @@ mod disk_faults;
 struct Diary {
     now: Time,
     to_come: VecDeque<Vec<Input>>,
+    /// What comes while a turn answers, each time that it looks.
+    meanwhile: VecDeque<Vec<Input>>,
     lines: Vec<String>,
     /// The slot that opened the last session.
     opened: Slot,
@@ -44,6 +46,12 @@ impl Door for Diary {
             self.now = self.now + wait.unwrap_or(Duration::from_millis(1));
         }
         inputs.extend(next);
+        Ok(())
+    }
+
+    fn gather_more(&mut self, _: &Machine, inputs: &mut Vec<Input>) -> io::Result<()> {
+        self.lines.push("more".into());
+        inputs.extend(self.meanwhile.pop_front().unwrap_or_default());
         Ok(())
     }
 
@@ -156,6 +164,13 @@ fn from_client(request: u64, session: SessionRef, number: u64, op: RequestOp) ->
     }
 }
 
+/// A read of this node's own state once it has applied a slot.
+fn stale_read(request: u64, at_least: Slot) -> Input {
+    let session = SessionRef { id: 0, opened: Slot(0) };
+    let key = Bytes::from_static(b"k");
+    from_client(request, session, 0, RequestOp::GetStale { key, at_least })
+}
+
 fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> RequestOp {
     RequestOp::Write(Op::Put {
         key: key.into(),
@@ -249,16 +264,56 @@ fn a_follower_votes_before_it_applies_and_applies_before_the_turn_ends() {
 fn who_waits_for_a_chosen_slot_is_answered_before_the_sync() {
     let disk = SimDisk::new(9);
     let (mut turn, mut diary) = follower_that_hears_of_a_chosen_slot(&disk);
-    let read = RequestOp::GetStale {
-        key: Bytes::from_static(b"k"),
-        at_least: Slot(1),
-    };
-    let session = SessionRef { id: 0, opened: Slot(0) };
-    diary.to_come.push_front(vec![from_client(5, session, 0, read)]);
+    diary.to_come.push_front(vec![stale_read(5, Slot(1))]);
     turn.run(&mut diary).unwrap();
     assert!(diary.lines.is_empty(), "it waits: {:?}", diary.lines);
     turn.run(&mut diary).unwrap();
     assert_eq!(diary.lines, ["reply 5 done", "sync", "synced", "send n1 ACCEPTED"]);
+}
+
+/// So many clients ask for what is answered at once.
+fn many_stale_reads() -> Vec<Input> {
+    let requests = 100..100 + MANY as u64;
+    requests.map(|request| stale_read(request, Slot::ZERO)).collect()
+}
+
+#[test]
+fn what_the_answered_ask_next_joins_the_turn() {
+    let disk = SimDisk::new(10);
+    let (mut turn, mut diary) = one_leader(&disk);
+    diary.lines.clear();
+    diary.to_come.push_back([many_stale_reads(), vec![open(1)]].concat());
+    diary.meanwhile.push_back(vec![open(2)]);
+    turn.run(&mut diary).unwrap();
+    let both = ["more", "sync", "synced", "reply 1 done", "reply 2 done"];
+    assert_eq!(
+        diary.lines[MANY..],
+        both,
+        "the reads are answered, and one sync serves both writes"
+    );
+
+    // Few who were answered are not waited for by others: the turn looks once.
+    diary.lines.clear();
+    diary.to_come.push_back(vec![stale_read(3, Slot::ZERO), open(4)]);
+    turn.run(&mut diary).unwrap();
+    assert_eq!(diary.lines, ["reply 3 done", "sync", "synced", "reply 4 done"]);
+}
+
+#[test]
+fn a_turn_ends_however_much_comes_while_it_answers() {
+    let disk = SimDisk::new(11);
+    let (mut turn, mut diary) = one_leader(&disk);
+    diary.lines.clear();
+    diary.to_come.push_back(many_stale_reads());
+    diary.meanwhile.extend((0..10).map(|_| many_stale_reads()));
+    turn.run(&mut diary).unwrap();
+    let looks = diary.lines.iter().filter(|line| *line == "more").count();
+    assert_eq!(looks, MORE_GATHERS_MAX);
+    assert_eq!(
+        diary.lines.len() - looks,
+        (1 + MORE_GATHERS_MAX) * MANY,
+        "each is answered"
+    );
 }
 
 #[test]

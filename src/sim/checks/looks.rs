@@ -119,8 +119,16 @@ impl Checks {
         if bytes <= most {
             return Ok(());
         }
+        let sized = |name: String| node.disk.contents(&name).map(|bytes| (name, bytes.len()));
+        let files: Vec<_> = node
+            .disk
+            .list()
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(sized)
+            .collect();
         let words = format!(
-            "the directory of {} takes {bytes} B, at most {most} B should do for its snapshots {kept:?}",
+            "the directory of {} takes {bytes} B, at most {most} B should do for its snapshots {kept:?}: {files:?}",
             node.id
         );
         broken("bounds", words)
