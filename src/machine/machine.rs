@@ -472,7 +472,7 @@ impl Machine {
                     return self.answer(origin, not_done(Code::NoSpace), effects);
                 }
                 let wait = self.queue.wait(now);
-                if wait > QUEUE_WAIT_MAX {
+                if wait > QUEUE_WAIT_MAX && !self.has_window_for(self.queue.bytes() + bytes) {
                     return self.answer(origin, busy_for(wait), effects);
                 }
                 let command = Command {
@@ -620,6 +620,11 @@ impl Machine {
         let (slots, bytes) = self.replica.open_size();
         let slots = slots.max(self.proposed.len());
         (slots as u64) < self.settings.window_slots && bytes < self.settings.window_bytes
+    }
+
+    /// Whether this turn proposes all that waits, if it is so much: what it waited for is over.
+    fn has_window_for(&self, bytes: usize) -> bool {
+        self.has_window() && self.replica.open_size().1 + bytes <= self.settings.window_bytes
     }
 
     /// Whether entries are chosen and not applied: [`Machine::apply`] must follow before the turn ends.

@@ -20,8 +20,9 @@ const RELAYS_OF_A_START_BITS: u32 = 40;
 /// A write that would wait longer than this to be proposed is refused instead. So a node that is asked for more than it can
 /// do serves what it takes soon, and refuses the rest at once. It is a fifth of the time after which a client makes its first
 /// attempt again, elsewhere, while the first would still be served: nobody sees what a request waits for on its way here
-/// and back. Short of a full window nothing waits from turn to turn; with one, a disk that stalls for longer than this, or
-/// a leader that must campaign again, is told to new writes as `busy`, and they come back.
+/// and back. Short of a full window nothing waits from turn to turn; with one, other nodes' disks that stall for longer than
+/// this, or a leader that must campaign again, are told to new writes as `busy`, and they come back. A write that the turn
+/// in which it came can propose, with all that waits before it, is not refused: whatever that waited for is over.
 pub const QUEUE_WAIT_MAX: Duration = Duration::from_millis(200);
 
 /// Who is to be answered.

@@ -142,3 +142,30 @@ fn while_writes_have_waited_for_long_further_ones_are_refused_with_a_time_to_wai
     assert_eq!(alone.machine.status(alone.now).queued_writes, 1);
     assert!(alone.replies.iter().all(|(to, _)| *to != next));
 }
+
+#[test]
+fn a_stall_that_is_over_refuses_nobody_whose_write_this_turn_proposes() {
+    // window bytes, whether the third write is refused
+    for (window_bytes, is_refused) in [(4 << 20, false), (1, true)] {
+        let mut alone = Alone::leading_with(|settings| {
+            settings.window_slots = 1;
+            settings.window_bytes = window_bytes;
+        });
+        alone.ask(1, 5_000);
+        alone.ask(2, 5_000);
+        alone.now = alone.now + QUEUE_WAIT_MAX + Duration::from_millis(1);
+        alone.sync(); // the disk is back: the first is chosen, and the window has room
+        let answered = alone.replies.len();
+        alone.ask(3, 5_000);
+        assert_eq!(
+            alone.replies.len() > answered,
+            is_refused,
+            "a window of {window_bytes} bytes"
+        );
+        assert_eq!(
+            alone.machine.status(alone.now).queued_writes,
+            0,
+            "what waited is proposed"
+        );
+    }
+}
