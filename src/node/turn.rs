@@ -11,7 +11,8 @@
 //! * T5. A deadline is judged only after everything was read that had come before it (`rules.md` 12): a node that was
 //!   blocked, by its disk or by the scheduler, hears the signs of life that wait in its sockets first.
 //! * T6. What is chosen is applied in the same turn. Who waits for it here is answered first, so that what they ask next is
-//!   in this turn's batch; where nobody waits, this node syncs and votes first.
+//!   in this turn's batch, or, where clients do not wait for answers to ask, behind that batch and before the sync. Where
+//!   nobody waits, this node syncs and votes first.
 //!
 //! Not here: what to do about any input (the machine), frames and handshakes (the door).
 
@@ -41,6 +42,8 @@ const SETTLING_ROUNDS: usize = 4;
 const MORE_GATHERS_MAX: usize = 3;
 /// Answers, or inputs of the time before, for which another is worth its poll: who is alone only waits for it.
 const MANY: usize = 8;
+/// Requests of each connection, on the mean, from which on clients do not wait for one answer before they ask anew.
+const STREAM: usize = 4;
 /// Beside the bodies of its entries, a record takes fewer bytes than this.
 const RECORD_HEAD_BYTES: usize = 64;
 
@@ -212,10 +215,15 @@ impl<F: Files> Turn<F> {
     }
 
     /// Gathers, and answers at once who waits for what came (T6). If these are many, what comes meanwhile, their next requests,
-    /// joins this turn: its batch costs every node a message and a sync, whatever its size.
+    /// joins this turn: its batch costs every node a message and a sync, whatever its size. Clients with many requests in
+    /// flight send on whether they are answered or not: their batch is not put off.
     fn take_in(&mut self, door: &mut impl Door) -> Result<Time, Fatal> {
         let mut now = self.gather(door)?;
+        let is_stream = is_stream(&self.inputs);
         self.heed(now, door)?;
+        if is_stream {
+            return Ok(now);
+        }
         let mut to_expect = self.answer_at_once(door)?;
         for _ in 0..MORE_GATHERS_MAX {
             if to_expect < self.many {
@@ -561,6 +569,21 @@ impl<F: Files> Turn<F> {
         self.effects = effects; // empty, with its memory
         Ok(())
     }
+}
+
+/// Whether the clients among these have many requests in flight each.
+fn is_stream(inputs: &[Input]) -> bool {
+    let asked = inputs.iter().filter_map(|input| match input {
+        Input::Client { id, .. } => Some(id.connection),
+        _ => None,
+    });
+    let (mut requests, mut connections, mut last) = (0, 0, None);
+    for connection in asked {
+        requests += 1;
+        // What one connection brought stands together.
+        connections += usize::from(last.replace(connection) != Some(connection));
+    }
+    requests > 0 && requests >= STREAM * connections
 }
 
 /// About the bytes that a record takes in the log.

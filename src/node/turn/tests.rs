@@ -273,8 +273,47 @@ fn who_waits_for_a_chosen_slot_is_answered_before_the_sync() {
 
 /// So many clients ask for what is answered at once.
 fn many_stale_reads() -> Vec<Input> {
-    let requests = 100..100 + MANY as u64;
-    requests.map(|request| stale_read(request, Slot::ZERO)).collect()
+    let mut reads: Vec<Input> = (100..100 + MANY as u64)
+        .map(|request| stale_read(request, Slot::ZERO))
+        .collect();
+    for (read, connection) in reads.iter_mut().zip(2..) {
+        let Input::Client { id, .. } = read else {
+            unreachable!("a read")
+        };
+        id.connection = connection;
+    }
+    reads
+}
+
+#[test]
+fn clients_with_many_requests_in_flight_are_known_by_what_they_bring() {
+    let of = |connection: u64, requests: usize| {
+        (1..=requests as u64).map(move |request| {
+            let session = SessionRef { id: 0, opened: Slot(0) };
+            let mut input = from_client(request, session, 0, RequestOp::Status);
+            if let Input::Client { id, .. } = &mut input {
+                id.connection = connection;
+            }
+            input
+        })
+    };
+    // requests of each connection, whether they are a stream
+    let table: [(&[usize], bool); 6] = [
+        (&[], false),
+        (&[1, 1, 1, 1, 1, 1, 1], false),
+        (&[STREAM - 1], false),
+        (&[STREAM], true),
+        (&[2 * STREAM, 1], true),
+        (&[2 * STREAM - 2, 1], false),
+    ];
+    for (requests, is_one) in table {
+        let each = requests
+            .iter()
+            .zip(1..)
+            .flat_map(|(requests, connection)| of(connection, *requests));
+        let inputs: Vec<Input> = std::iter::once(Input::Shutdown).chain(each).collect();
+        assert_eq!(is_stream(&inputs), is_one, "{requests:?}");
+    }
 }
 
 #[test]
