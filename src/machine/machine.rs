@@ -622,7 +622,8 @@ impl Machine {
         (slots as u64) < self.settings.window_slots && bytes < self.settings.window_bytes
     }
 
-    /// Whether this turn proposes all that waits, if it is so much: what it waited for is over.
+    /// Whether the window has room for all that waits, if it is so much: this turn proposes it, and what it waited for is
+    /// over.
     fn has_window_for(&self, bytes: usize) -> bool {
         self.has_window() && self.replica.open_size().1 + bytes <= self.settings.window_bytes
     }

@@ -68,7 +68,7 @@ pub struct Turn<F: Files> {
     is_short: bool,
     finished: bool,
     snapshots: Snapshots<F>,
-    /// Answers to what came that have not been flushed.
+    /// Answers since this turn began to gather that nobody has counted yet.
     answered: usize,
     /// See [`MANY`].
     many: usize,
@@ -324,10 +324,9 @@ impl<F: Files> Turn<F> {
 
     /// Answers who waits for what came (T6); how many were answered.
     fn answer_at_once(&mut self, door: &mut impl Door) -> Result<usize, Fatal> {
-        if self.machine.is_waited_for() {
-            self.apply(door)?;
-        }
-        if self.answered > 0 {
+        if self.machine.is_waited_for() && self.machine.has_to_apply() {
+            self.apply(door)?; // and flushes
+        } else if self.answered > 0 {
             door.flush();
         }
         Ok(std::mem::take(&mut self.answered))

@@ -109,24 +109,17 @@ impl Checks {
     /// It takes more.
     pub fn takes(&self, node: &SimNode) -> Judged {
         // What was set aside is for its operator to take away.
+        let sized = |name: String| node.disk.contents(&name).map(|bytes| (name, bytes.len() as u64));
         let names = node.disk.list().unwrap_or_default().into_iter();
-        let aside = names.filter(|name| name.ends_with(DAMAGED_SUFFIX));
-        let aside = aside.filter_map(|name| node.disk.contents(&name));
-        let bytes = node.disk.used_bytes() - aside.map(|bytes| bytes.len() as u64).sum::<u64>();
+        let files: Vec<_> = names.filter_map(sized).collect();
+        let aside = files.iter().filter(|(name, _)| name.ends_with(DAMAGED_SUFFIX));
+        let bytes = node.disk.used_bytes() - aside.map(|(_, bytes)| bytes).sum::<u64>();
         let kept = node.machine().map(|machine| machine.snapshots().kept.clone());
         let kept = kept.unwrap_or_default();
         let most = self.directory_most(node.id, &kept, (node.segment_bytes.into(), node.snapshot_bytes));
         if bytes <= most {
             return Ok(());
         }
-        let sized = |name: String| node.disk.contents(&name).map(|bytes| (name, bytes.len()));
-        let files: Vec<_> = node
-            .disk
-            .list()
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(sized)
-            .collect();
         let words = format!(
             "the directory of {} takes {bytes} B, at most {most} B should do for its snapshots {kept:?}: {files:?}",
             node.id
