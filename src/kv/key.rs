@@ -1,14 +1,16 @@
-//! A key as the map holds it: short ones stand in the tree itself.
+//! A key as the map holds it: short ones stand in the tree and in the entry themselves, long ones are shared by both.
 //!
-//! A look-up compares with some two dozen keys on its way. If each stood in an allocation of its own, each comparison would
+//! A walk down the tree compares with some two dozen keys. If each stood in an allocation of its own, each comparison would
 //! be another place in memory, and a key of 16 bytes would take 48. Two short ones are compared as numbers. Invariant:
-//! ordered as the bytes are.
+//! ordered, equal and hashed as the bytes are.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
+use std::sync::Arc;
 
-/// Longest key that stands in the tree: what is left of three words beside its length and the tag.
+/// Longest key without an allocation: what is left of three words beside its length and the tag.
 const SHORT_BYTES_MAX: usize = 22;
 
 /// A key.
@@ -18,14 +20,14 @@ pub(super) struct Key(Repr);
 #[derive(Clone, Debug)]
 enum Repr {
     Short { length: u8, bytes: [u8; SHORT_BYTES_MAX] },
-    Long(Box<[u8]>),
+    Long(Arc<[u8]>),
 }
 
 const _: () = assert!(size_of::<Key>() == 24, "as large as three words, whatever the key");
 
 impl Key {
-    /// The same bytes as a key that stands in the tree; none if they are too many.
-    pub(super) fn short(key: &[u8]) -> Option<Key> {
+    /// The same bytes as a key without an allocation; none if they are too many.
+    fn short(key: &[u8]) -> Option<Key> {
         let length = u8::try_from(key.len()).ok().filter(|_| key.len() <= SHORT_BYTES_MAX)?;
         let mut bytes = [0; SHORT_BYTES_MAX];
         bytes[..key.len()].copy_from_slice(key);
@@ -53,6 +55,12 @@ impl Deref for Key {
 impl Borrow<[u8]> for Key {
     fn borrow(&self) -> &[u8] {
         self
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        (**self).hash(hasher);
     }
 }
 

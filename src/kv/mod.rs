@@ -6,11 +6,13 @@
 //!
 //! * [`command`]: what clients ask for, and what they are answered.
 //! * [`store`]: the map with its revisions. [`session`]: the table of sessions. [`state`]: both, applied entry by entry.
-//! * `key` and `stored`: keys and values as the map holds them. [`digest`]: what replicas compare. [`snapshot`]: the state cut at one slot, while it goes on.
+//! * `map`: the ordered map that both stand in. `key` and `stored`: keys and values as it holds them. [`digest`]: what
+//!   replicas compare. [`snapshot`]: the state cut at one slot, while it goes on.
 
 pub mod command;
 pub mod digest;
 mod key;
+mod map;
 pub mod session;
 pub mod snapshot;
 pub mod state;

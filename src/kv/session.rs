@@ -16,6 +16,7 @@
 
 use super::command::{Answer, Command, Done, KEY_BYTES_MAX, Previous, Refusal, SessionRef, VALUE_BYTES_MAX, Versioned};
 use super::digest;
+use super::map::OrderedMap;
 use super::snapshot::{ItemRef, SessionHead};
 use crate::paxos::{LogTime, Slot};
 use crate::rules::Rules;
@@ -69,7 +70,7 @@ pub struct Session {
 /// All living sessions.
 #[derive(Clone, Debug, Default)]
 pub struct Sessions {
-    by_id: BTreeMap<u128, Session>,
+    by_id: OrderedMap<u128, Session>,
     /// By a command of theirs (T3), with the log time there.
     by_age: BTreeMap<Position, (LogTime, u128)>,
     /// The sum of [`digest::of_session`] and [`digest::of_reply`] over all of them.
@@ -196,6 +197,15 @@ impl Sessions {
         }
     }
 
+    /// Changes nothing: the sessions of `commands` are fetched while nobody waits for them (`OrderedMap::prefetch`).
+    pub fn prefetch<B>(&self, commands: &[Command<B>]) {
+        self.by_id.prefetch(
+            commands.iter().map(|command| &command.session.id),
+            |_, session| session.opened.0 ^ session.low ^ session.kept_bytes as u64,
+            |session| session.kept.front().map_or(0, |(number, _)| *number),
+        );
+    }
+
     /// Whether a write is new, a repeat, or refused. Takes note of the client's mark, and of the session being alive.
     pub fn admit<B>(&mut self, command: &Command<B>, at: Position, now: LogTime, rules: Rules) -> Admission<'_> {
         let SessionRef { id, opened } = command.session;
@@ -226,23 +236,23 @@ impl Sessions {
         if !is_idle(*earliest) {
             return None;
         }
-        let id = self.oldest()?;
-        is_idle(self.by_id[&id].last_time).then(|| self.remove(id))
+        let (id, since) = self.oldest()?;
+        is_idle(since).then(|| self.remove(id))
     }
 
     fn pop_first(&mut self) -> Option<SessionRef> {
-        let id = self.oldest()?;
+        let (id, _) = self.oldest()?;
         Some(self.remove(id))
     }
 
-    /// The session whose last command is earliest in the log. Moves those that stand before it in the index without being
+    /// The session whose last command is earliest in the log, and the log time there. Moves those that stand before it in the index without being
     /// older; each was used since it was moved before.
-    fn oldest(&mut self) -> Option<u128> {
+    fn oldest(&mut self) -> Option<(u128, LogTime)> {
         loop {
             let (&at, &(_, id)) = self.by_age.first_key_value()?;
             let session = self.by_id.get_mut(&id).expect("T3: the index holds living sessions");
             if session.last == at {
-                return Some(id);
+                return Some((id, session.last_time));
             }
             session.indexed = session.last;
             self.by_age.remove(&at);
@@ -357,23 +367,18 @@ impl Sessions {
     /// Frees some of the memory of a table that is of no use any more; whether there is more.
     pub(super) fn discard(&mut self, sessions: usize) -> bool {
         self.by_age.clear();
-        for _ in 0..sessions {
-            if self.by_id.pop_first().is_none() {
-                return false;
-            }
-        }
-        true
+        self.by_id.discard(sessions)
     }
 }
 
 impl SessionCut {
     /// The next session as it was.
-    fn next(&mut self, living: &BTreeMap<u128, Session>) -> Option<(u128, Session)> {
+    fn next(&mut self, living: &OrderedMap<u128, Session>) -> Option<(u128, Session)> {
         let from = self.passed.map_or(Bound::Unbounded, Bound::Excluded);
         // What has changed stands in `kept`, so looking ends there: it passes over newer sessions only.
         let upto = self.kept.first_key_value();
         let upto = upto.map_or(Bound::Unbounded, |(kept, _)| Bound::Excluded(*kept));
-        let mut unchanged = living.range((from, upto));
+        let mut unchanged = living.range((from.as_ref(), upto.as_ref()));
         let unchanged = unchanged.find(|(_, session)| session.last.slot <= self.slot);
         match unchanged {
             Some((id, session)) => Some((*id, session.clone())),

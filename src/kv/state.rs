@@ -87,6 +87,8 @@ impl State {
         while let Some(expired) = self.sessions.pop_idle(now) {
             self.digest.gone(expired);
         }
+        self.sessions.prefetch(commands);
+        self.store.prefetch(commands);
         for (index, command) in commands.iter().enumerate() {
             let outcome = self.run(command, Position { slot, index });
             self.digest.command(command);

@@ -13,9 +13,10 @@
 //!
 //! Not here: who asks, and whether it is a repeat.
 
-use super::command::{Answer, Expect, Op, Previous};
+use super::command::{Answer, Command, Expect, Op, Previous};
 use super::digest;
 use super::key::Key;
+use super::map::OrderedMap;
 use super::snapshot::ItemRef;
 use super::stored::{Stored, ValueRef};
 use std::collections::BTreeMap;
@@ -27,7 +28,7 @@ const SKIP_BYTES: usize = 64;
 /// Keys and values, with the revisions of each key and of the whole.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
-    map: BTreeMap<Key, Stored>,
+    map: OrderedMap<Key, Stored>,
     revision: u64,
     /// Of all keys and values.
     bytes: u64,
@@ -75,10 +76,7 @@ impl<'a> Change<'a> {
 impl Store {
     /// What is at `key`.
     pub fn get(&self, key: &[u8]) -> Option<&Stored> {
-        match Key::short(key) {
-            Some(key) => self.map.get(&key),
-            None => self.map.get(key),
-        }
+        self.map.get(key)
     }
 
     /// Commands that have changed anything so far.
@@ -162,6 +160,16 @@ impl Store {
         }
     }
 
+    /// Changes nothing: what `commands` will come to is fetched while nobody waits for it (`OrderedMap::prefetch`).
+    pub(super) fn prefetch<B: AsRef<[u8]>>(&self, commands: &[Command<B>]) {
+        let keys = commands.iter().filter_map(|command| command.op.key());
+        self.map.prefetch(
+            keys.map(AsRef::as_ref),
+            |key, value| key.len() as u64 ^ value.digest(),
+            Stored::touch,
+        );
+    }
+
     /// Makes a decided change.
     pub fn commit(&mut self, change: Change<'_>) {
         self.revision = self.revision_after(change);
@@ -188,11 +196,7 @@ impl Store {
             version,
         };
         self.bytes += value.len() as u64;
-        let present = match Key::short(key) {
-            Some(key) => self.map.get_mut(&key),
-            None => self.map.get_mut(key),
-        };
-        let Some(present) = present else {
+        let Some(present) = self.map.get_mut(key) else {
             let digest = digest::of_key(key, new);
             self.bytes += key.len() as u64;
             self.content = self.content.wrapping_add(digest);
@@ -224,7 +228,7 @@ impl Store {
     pub(super) fn next_of_cut(&mut self, bytes_max: usize, give: &mut dyn FnMut(ItemRef<'_>) -> usize) -> bool {
         let Some(cut) = &mut self.cut else { return false };
         let from = cut.passed.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut present = self.map.range::<[u8], _>((from, Bound::Unbounded)).peekable();
+        let mut present = self.map.range::<[u8]>((from, Bound::Unbounded)).peekable();
         let mut last: Option<Key> = None;
         let mut bytes = 0;
         let is_done = loop {
@@ -285,17 +289,12 @@ impl Store {
 
     /// The highest key.
     pub(super) fn last_key(&self) -> Option<&[u8]> {
-        self.map.last_key_value().map(|(key, _)| &**key)
+        self.map.last_key().map(|key| &**key)
     }
 
     /// Frees some of the memory of a store that is of no use any more; whether there is more.
     pub(super) fn discard(&mut self, keys: usize) -> bool {
-        for _ in 0..keys {
-            if self.map.pop_first().is_none() {
-                return false;
-            }
-        }
-        true
+        self.map.discard(keys)
     }
 }
 

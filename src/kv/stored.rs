@@ -1,5 +1,5 @@
-//! A value as the map holds it: its bytes in a block of their own; beside the pointer to it, in the tree, what a write must
-//! know of the value that it replaces.
+//! A value as the map holds it: its bytes in a block of their own; beside the pointer to it, in the map's entry, what a
+//! write must know of the value that it replaces.
 //!
 //! Of a million small values a good part is what stands beside them: [`Bytes`] takes four words for each, and three more in
 //! a block of their own once it was first shared. And most writes come to a key that was not touched for long, whose
@@ -15,6 +15,8 @@ use std::fmt;
 
 /// Longest value that is copied to be read: the answer's frame copies it once more, and to share it would cost as much.
 const SMALL_BYTES_MAX: usize = 1024;
+/// What a processor fetches at once.
+const CACHE_LINE_BYTES: usize = 64;
 /// What stands before the bytes of a small value: its version. A block of 256 bytes takes no more memory with it.
 const HEAD_BYTES: usize = size_of::<u64>();
 
@@ -37,10 +39,7 @@ pub struct Stored {
     digest: u64,
 }
 
-const _: () = assert!(
-    size_of::<Stored>() == 32,
-    "a word more is a word for each place in the tree, free ones too"
-);
+const _: () = assert!(size_of::<Stored>() == 32, "a word more is a word for each key");
 
 /// Which of them hangs on the length of the value alone.
 #[derive(Clone)]
@@ -94,6 +93,18 @@ impl Stored {
                 u64::from_be_bytes(*block.first_chunk().expect("the version stands before the value"))
             }
             Block::Large(large) => large.0,
+        }
+    }
+
+    /// Reads of each of the processor's cache lines that a write over a small value writes; what it reads means nothing.
+    pub(super) fn touch(&self) -> u64 {
+        match &self.block {
+            Block::Small(block) => block
+                .iter()
+                .step_by(CACHE_LINE_BYTES)
+                .map(|byte| u64::from(*byte))
+                .sum(),
+            Block::Large(_) => 0,
         }
     }
 
