@@ -17,7 +17,8 @@
 //! grows by the larger of `--snapshot-bytes` and a quarter of a snapshot, and while one is written by no more than that
 //! again before the older goes. For a peer that is sent one (S4), it grows by no more than a snapshot and three times
 //! `--snapshot-bytes` in all. With data D and snapshot bytes S: below 4·D + 6·S. On top, while a node is behind, what it
-//! accepts above what it has applied: no snapshot stands for that yet.
+//! accepts above what it has applied, and what it writes behind that until it has caught up: no snapshot stands for these votes
+//! yet, and their segments keep all later ones.
 //!
 //! * `transfer`: files on their way to and from peers. `repair`: what is done about damage that is found in a file.
 //!

@@ -22,7 +22,8 @@
 //!   ([`bounded`](crate::machine::Machine::bounded)), and its log not beyond what it wrote into it: of that, what snapshots
 //!   stand for goes.
 //!
-//! * `checks`: the books. `says`, `answers`, `looks`: the questions, to messages, replies and nodes.
+//! * `checks`: the books. `says`, `answers`, `looks`: the questions, to messages, replies and nodes. `waits`: how much log a node
+//!   may hold while it is behind.
 //!
 //! Not here: whether the answers of all clients fit together, and whether anything happens at all (`finale`).
 
@@ -31,6 +32,7 @@ mod looks;
 mod says;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 pub use answers::Asked;
 
@@ -44,6 +46,7 @@ use crate::paxos::{Ballot, Entry, EntryKind, Incarnation, LogTime, NodeId, Slot,
 use crate::wire::{Record, body};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use waits::Waits;
 
 /// What a check says.
 pub(super) type Judged = Result<(), Violation>;
@@ -111,8 +114,8 @@ struct Books {
     /// Where the node stood when it was looked at last.
     chosen_upto: Slot,
     applied: Slot,
-    /// How far it has ever applied, and what of `written` was written by then.
-    applied_most: (Slot, u64),
+    /// How much of `written` its log may hold since it is behind.
+    waits: Waits,
 }
 
 #[derive(Debug, Default)]
@@ -299,6 +302,7 @@ impl Checks {
     pub fn appends(&mut self, node: NodeId, records: &[Record]) {
         let books = self.books(node);
         books.appended.extend_from_slice(records);
+        books.waits.writes(records, books.written);
         books.written += records.iter().map(record_bytes).sum::<u64>() + UNIT_BYTES;
     }
 
@@ -473,7 +477,7 @@ impl Checks {
         self.elections.starts(node);
         let before = std::mem::take(self.books(node));
         self.books(node).written = before.written;
-        self.books(node).applied_most = before.applied_most;
+        self.books(node).waits = before.waits;
         self.books(node).base = base;
         for record in records {
             if let Record::Used(ballot) = record {
@@ -522,6 +526,7 @@ impl Checks {
         let written = self.books(node).written;
         *self.books(node) = Books {
             written,
+            waits: Waits::new(written),
             ..Books::default()
         };
         self.has_lost_memory = true;

@@ -55,9 +55,7 @@ impl Checks {
         let digests = (machine.state().digest(), machine.state().content());
         let looked = self.books(node);
         looked.chosen_upto = upto;
-        if applied > looked.applied_most.0 {
-            looked.applied_most = (applied, looked.written);
-        }
+        looked.waits.applies(applied, looked.written);
         if std::mem::replace(&mut looked.applied, applied) != applied {
             self.has_applied(node, applied, digests)?;
             if let Some(news) = &mut self.news {
@@ -101,9 +99,10 @@ impl Checks {
     }
 
     /// A look at what a node's directory takes in the end: no more than four times its largest snapshot and six times what
-    /// lies between two, and what was written since it last applied anything, twice (a record that does not fit leaves the rest
-    /// of its segment): no snapshot can stand for votes of a node that is behind. Without two snapshots, no more than what was
-    /// written into its log, twice, as much again in a snapshot, and the segments that are made ahead.
+    /// lies between two, and the most that was written while a slot above the older waited to be applied, twice (a record that
+    /// does not fit leaves the rest of its segment): no snapshot can stand for votes of a node that is behind, and until one
+    /// does, all that is written behind them stays, too (`waits`). Without two snapshots, no more than what was written into its
+    /// log, twice, as much again in a snapshot, and the segments that are made ahead.
     ///
     /// # Errors
     /// It takes more.
@@ -137,8 +136,11 @@ impl Checks {
     ) -> u64 {
         let books = &self.disks[usize::from(node.0) - 1];
         let between = snapshot_bytes.max(4 * segment_bytes);
-        match kept.iter().map(|kept| kept.bytes).max() {
-            Some(largest) if kept.len() > 1 => 4 * largest + 6 * between + 2 * (books.written - books.applied_most.1),
+        match kept {
+            [newest, .., older] => {
+                let largest = newest.bytes.max(older.bytes);
+                4 * largest + 6 * between + 2 * books.waits.longest_above(older.slot, books.written)
+            }
             _ => 4 * books.written + 4 * segment_bytes,
         }
     }

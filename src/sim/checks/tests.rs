@@ -60,28 +60,94 @@ fn that_a_forgotten_life_has_recovered_is_no_recovery_though_an_old_copy_writes_
     assert!(!checks.has_forgotten(NODE));
 }
 
-/// Seed 3851977398 of an earlier build: n5 fetched a snapshot of a node that had lost its directory, and accepted 400 slots
-/// above what it knew meanwhile.
-#[test]
-fn what_a_node_accepts_while_it_is_behind_is_no_log_that_it_should_have_truncated() {
-    let sizes = (1 << 14, 1 << 11);
-    let kept = |slot| Kept {
+/// Bytes of a segment and between snapshots, and two snapshots: as in a world where these are small.
+const SIZES: (u64, u64) = (1 << 14, 1 << 11);
+
+fn kept(slots: [u64; 2]) -> [Kept; 2] {
+    slots.map(|slot| Kept {
         slot: Slot(slot),
         bytes: 1_000,
         content: 0,
         at: None,
-    };
-    let kept = [kept(519), kept(507)];
-    let mut checks = Checks::new(5);
-    let least = checks.directory_most(NODE, &kept, sizes);
-    for slot in (520..920).map(Slot) {
+    })
+}
+
+/// What the node's directory may take with snapshots of these slots.
+fn most(checks: &Checks, slots: [u64; 2]) -> u64 {
+    checks.directory_most(NODE, &kept(slots), SIZES)
+}
+
+fn votes(checks: &mut Checks, slots: impl Iterator<Item = u64>) {
+    for slot in slots.map(Slot) {
         let ballot = Ballot { round: 4, node: NODE };
         let entry = body::noop(LogTime::default());
         checks.appends(NODE, &[Record::Accepted { slot, ballot, entry }]);
     }
+}
+
+fn learns(checks: &mut Checks, slot: u64) {
+    let (slot, entry) = (Slot(slot), body::noop(LogTime::default()));
+    checks.appends(NODE, &[Record::Learned { slot, entry }]);
+}
+
+fn applies(checks: &mut Checks, slot: u64) {
+    let books = checks.books(NODE);
+    books.waits.applies(Slot(slot), books.written);
+}
+
+/// Seed 3851977398 of an earlier build: n5 fetched a snapshot of a node that had lost its directory, and accepted 400 slots
+/// above what it knew meanwhile.
+#[test]
+fn what_a_node_accepts_while_it_is_behind_is_no_log_that_it_should_have_truncated() {
+    let mut checks = Checks::new(5);
+    let least = most(&checks, [519, 507]);
+    votes(&mut checks, 520..920);
     let written = checks.books(NODE).written;
-    assert!(checks.directory_most(NODE, &kept, sizes) >= least + written);
-    checks.books(NODE).applied_most = (Slot(919), written);
-    let caught_up = checks.directory_most(NODE, &kept, sizes);
-    assert_eq!(caught_up, least, "once it has applied them, a snapshot stands for them");
+    assert!(most(&checks, [519, 507]) >= least + written);
+    applies(&mut checks, 919);
+    assert!(most(&checks, [919, 519]) >= least + written, "the older needs them");
+    assert_eq!(most(&checks, [930, 919]), least, "the older stands for them");
+}
+
+/// Seed 49543752 of an earlier build: n5 had applied 445 slots when it voted for slots 524 and 525, and then learned the others
+/// one by one, with a snapshot every few slots. The log could not lose what stood behind the two votes.
+#[test]
+fn what_a_node_learns_slot_by_slot_behind_votes_far_ahead_is_no_log_that_it_should_have_truncated() {
+    let mut checks = Checks::new(5);
+    applies(&mut checks, 445);
+    let (least, begun) = (most(&checks, [445, 440]), checks.books(NODE).written);
+    votes(&mut checks, 524..526);
+    for slot in 446..524 {
+        learns(&mut checks, slot);
+        applies(&mut checks, slot);
+        let behind = checks.books(NODE).written - begun;
+        let older = slot - 7;
+        assert!(
+            most(&checks, [slot, older]) >= least + behind,
+            "has applied up to {slot}"
+        );
+    }
+    applies(&mut checks, 525);
+    let behind = checks.books(NODE).written - begun;
+    assert!(
+        most(&checks, [521, 514]) >= least + behind,
+        "no snapshot stands for the votes"
+    );
+    assert_eq!(most(&checks, [530, 525]), least, "the older stands for them");
+}
+
+#[test]
+fn a_node_that_keeps_up_may_hold_no_more_log_the_longer_it_runs_nor_if_it_takes_no_snapshots_any_more() {
+    let mut checks = Checks::new(5);
+    let least = most(&checks, [2, 1]);
+    for slot in 1..10_000 {
+        votes(&mut checks, slot + 4..slot + 5); // some are always under way
+        applies(&mut checks, slot);
+    }
+    let written = checks.books(NODE).written;
+    for slots in [[9_990, 9_980], [20, 10]] {
+        let most = most(&checks, slots);
+        assert!(most < least + 2_000, "{most} B of {least} B are allowed");
+        assert!(most < written, "all that it wrote would be noticed");
+    }
 }
