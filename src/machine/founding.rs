@@ -93,7 +93,7 @@ impl Founding {
         match record {
             Record::Lease(ms) => self.identity.lease.recover(ms),
             Record::Roster(roster) => {
-                self.identity.lease.recover(0);
+                self.identity.lease.recover_roster();
                 self.replace_roster(roster);
             }
             Record::Founded => self.founded_record = Some(0),
@@ -134,8 +134,9 @@ impl Founding {
         if has_recovered && self.life == Some(self.identity.incarnation) {
             records.push(Record::Recovered);
         }
+        // Also while a node that lost its memory holds no roster yet: the length stands in front of whichever it writes next.
+        records.extend(self.identity.lease.record());
         if !self.roster.is_empty() {
-            records.extend(self.identity.lease.record());
             records.push(Record::Roster(self.roster.clone()));
         }
         if self.founded_record.is_some() {
@@ -658,4 +659,82 @@ impl Founding {
 
 fn ids<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> Vec<u16> {
     nodes.into_iter().map(|node| node.0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::io::Settings;
+    use super::super::machine::Machine;
+    use super::*;
+    use std::time::Duration;
+
+    const LENGTH: Duration = Duration::from_millis(646);
+    const OWN: NodeId = NodeId(1);
+    const PEER: NodeId = NodeId(2);
+    const ALL: [NodeId; 3] = [OWN, PEER, NodeId(3)];
+
+    /// Of a cluster of three, started with leases; what stood in its log is `read_back`.
+    fn founding_of(read_back: impl IntoIterator<Item = Record>) -> Founding {
+        let mut settings = Settings::new(OWN, ALL.to_vec());
+        settings.read_lease = LENGTH;
+        let mut founding = Machine::new(settings).founding;
+        read_back.into_iter().for_each(|record| founding.recover(record));
+        founding
+    }
+
+    /// The HELLO of a peer that knows the cluster as founded with an older life of this node.
+    fn hello_of_founded_peer() -> Hello {
+        let mut settings = Settings::new(PEER, ALL.to_vec());
+        settings.read_lease = LENGTH;
+        let roster = ALL.map(|node| RosterEntry {
+            node,
+            incarnation: Incarnation {
+                generation: 0,
+                token: 100 + u64::from(node.0),
+            },
+            base: Base::default(),
+        });
+        let mut peer = Machine::new(settings).founding;
+        for record in [Record::Lease(646), Record::Roster(roster.to_vec()), Record::Founded] {
+            peer.recover(record);
+        }
+        peer.hello_to(Some(OWN))
+    }
+
+    /// Seed 2457152525 of an earlier build: the log of n1 was set aside as damaged. The first peer that it met fixed the length of
+    /// leases; two seconds and some segments later it had its new life, and with that the roster. In between, a checkpoint
+    /// carried neither, the log lost what stood before it, and at the next start n1 took its cluster for one without leases.
+    #[test]
+    fn a_checkpoint_between_the_length_of_leases_and_the_roster_carries_the_length() {
+        let hello = hello_of_founded_peer();
+        let HelloKind::Node(peer) = &hello.kind else {
+            unreachable!("it is of a node")
+        };
+        assert!(peer.founded && peer.lease_ms == 646);
+
+        let mut founding = founding_of([]);
+        let records = founding.on_hello(PEER, &hello, true, 0);
+        assert!(records.contains(&Record::Lease(646)), "{records:?}");
+        assert!(
+            !records.iter().any(|record| matches!(record, Record::Roster(_))),
+            "{records:?}"
+        );
+
+        let carried = founding.carried(false);
+        let behind_it = [Record::Roster(peer.roster.clone()), Record::Founded];
+        let again = founding_of(carried.into_iter().chain(behind_it));
+        assert_eq!(again.lease().check_asked(), Ok(()));
+        assert_eq!(again.lease().ms(), 646);
+    }
+
+    #[test]
+    fn a_length_that_stands_behind_the_roster_is_the_length() {
+        // As in logs of the build of that seed, once a later checkpoint had come.
+        let roster = Record::Roster(Vec::new());
+        assert_eq!(founding_of([roster.clone()]).lease().ms(), 0);
+        assert_eq!(
+            founding_of([roster.clone(), Record::Lease(646), roster]).lease().ms(),
+            646
+        );
+    }
 }

@@ -47,9 +47,14 @@ impl LeaseLength {
         self.fixed_ms.unwrap_or(self.asked_ms)
     }
 
-    /// Takes the record back; none stood in front of the roster (0) in a cluster without leases.
+    /// Takes the record back.
     pub(super) fn recover(&mut self, ms: u32) {
-        self.fixed_ms.get_or_insert(ms);
+        self.fixed_ms = Some(ms);
+    }
+
+    /// A roster was read back: that of a cluster without leases, if no record says otherwise.
+    pub(super) fn recover_roster(&mut self) {
+        self.fixed_ms.get_or_insert(0);
     }
 
     /// H1: fixes the length with the first roster; the record to write in front of it.
