@@ -11,7 +11,7 @@ use super::network::End;
 use super::report::{Counts, Violation};
 use super::transcript::{Scene, Transcript};
 use super::words;
-use crate::machine::{Input, Machine, Note, RequestId};
+use crate::machine::{DamageFinding, Input, Machine, Note, RequestId};
 use crate::node::door::Door;
 use crate::node::peers::{Address, DialEnd, Peer};
 use crate::node::ring::What;
@@ -128,7 +128,7 @@ pub struct SimDoor {
     asked: BTreeMap<RequestId, Asked>,
     /// When each peer's last frame was taken in.
     heard: BTreeMap<NodeId, Time>,
-    /// Files that the turn told to be damaged: it may have repaired them, too, and know nothing of it any more.
+    /// Files that the turn told to be damaged, or repaired: it may know nothing of it any more.
     pub told_damaged: Vec<String>,
 }
 
@@ -435,8 +435,8 @@ impl SimDoor {
                 words,
             },
         });
-        if let Note::DamageFound(found) = note {
-            self.told_damaged.push(found.file.clone());
+        if let Note::DamageFound(DamageFinding { file, .. }) | Note::DamageRepaired { file, .. } = note {
+            self.told_damaged.push(file.clone());
         }
         let local = self.local();
         let judged = self.shared.checks.borrow_mut().notes(node, note, now, local);

@@ -43,6 +43,23 @@ fn scrub_twice(node: &mut SimNode) {
     }
 }
 
+fn finding_in(name: &str) -> DamageFinding {
+    DamageFinding {
+        file: format!("n1/{name}"),
+        offset: 0,
+        kind: "snapshot_block",
+        what: "a block".into(),
+    }
+}
+
+/// It tells so, and a turn of it ends.
+fn tell(node: &mut SimNode, note: Note) {
+    let door = &mut node.life.as_mut().expect("it runs").door;
+    door.event(Time::ZERO, What::Note(note));
+    let next = node.next_turn().expect("the scrub wants its turn");
+    assert_eq!(node.run_turn(next), Ok(None));
+}
+
 /// Seed 2826660569 of an earlier build: a snapshot was just being written as the scrub found damage in the one before, so the
 /// turn that found it repaired it, and the file was there until the next turn.
 #[test]
@@ -60,17 +77,31 @@ fn what_a_turn_finds_and_repairs_is_not_overlooked_unless_it_stays() {
     let overlooked = node.judge_scrub().expect_err("it was not told");
     assert_eq!(overlooked.rule, "scrub");
 
-    let finding = DamageFinding {
-        file: format!("n1/{name}"),
-        offset: 0,
-        kind: "snapshot_block",
-        what: "a block".into(),
-    };
-    let door = &mut node.life.as_mut().expect("it runs").door;
-    door.event(Time::ZERO, What::Note(Note::DamageFound(finding)));
-    let next = node.next_turn().expect("the scrub wants its turn");
-    assert_eq!(node.run_turn(next), Ok(None));
+    tell(&mut node, Note::DamageFound(finding_in(&name)));
     assert_eq!(node.judge_scrub(), Ok(()), "told, and repaired already");
+
+    scrub_twice(&mut node);
+    assert!(node.judge_scrub().is_err(), "what is repaired is there no more");
+}
+
+/// Seed 1275453865 of an earlier build: the snapshot that was to stand for a damaged one was put off for a second, as there was
+/// no room for it; once it was taken, the damaged file was there until the next turn.
+#[test]
+fn what_is_repaired_long_after_it_was_found_is_not_overlooked_unless_it_stays() {
+    let mut node = started();
+    let name = "snap-00000000000000000001.snap".to_string();
+    node.rot = Some(Rot {
+        name: name.clone(),
+        offset: 7,
+        byte: 1,
+        passes: passes(&node),
+    });
+    let finding = finding_in(&name);
+    tell(&mut node, Note::DamageFound(finding.clone()));
+    scrub_twice(&mut node);
+    let DamageFinding { file, offset, .. } = finding;
+    tell(&mut node, Note::DamageRepaired { file, offset });
+    assert_eq!(node.judge_scrub(), Ok(()), "it is about to go");
 
     scrub_twice(&mut node);
     assert!(node.judge_scrub().is_err(), "what is repaired is there no more");
