@@ -20,6 +20,10 @@ use synod::workload::history::{End, Function, History, Operation};
 /// Commands of a batch.
 const BATCH: u64 = 64;
 const KEYS: u64 = 10_000;
+const APPLY_FAR: &str = "apply a batch of 64 puts among a million keys, per command";
+const MANY_KEYS: u64 = 1_000_000;
+/// Batches before a key comes again: more than any cache holds.
+const MANY_BATCHES: u64 = 2_000;
 const VALUE_BYTES: usize = 256;
 /// A sample takes at least so long.
 const SAMPLE: Duration = Duration::from_millis(20);
@@ -45,6 +49,9 @@ fn main() {
     codec(&measure);
     acceptor(&measure);
     apply(&measure);
+    if wanted(APPLY_FAR) {
+        apply_far(&measure);
+    }
     if wanted("log append") {
         log(&measure);
     }
@@ -168,7 +175,8 @@ fn acceptor(measure: &Measure<'_>) {
     });
 }
 
-fn apply(measure: &Measure<'_>) {
+/// A state with session 7, opened in slot 1.
+fn opened() -> State {
     let (mut state, mut applied) = (State::new(), Vec::new());
     let open: Command = Command {
         op: Op::Open,
@@ -182,22 +190,63 @@ fn apply(measure: &Measure<'_>) {
     state.apply(Slot(1), LogTime(1), &[open], &mut applied);
     let is_open = matches!(&applied[0], Applied::Done(done) if matches!(done.answer, Answer::Opened { .. }));
     assert!(is_open, "{applied:?}");
-    let (mut slot, mut number, mut batch) = (Slot(1), 0, commands(1));
+    state
+}
+
+/// Applies a batch behind what was applied. Its numbers are new: one that was there would be answered from the session's table.
+fn apply_next(state: &mut State, number: &mut u64, batch: &mut [Command], applied: &mut Vec<Applied>) {
+    for command in &mut *batch {
+        *number += 1;
+        (command.number, command.low) = (*number, *number);
+    }
+    applied.clear();
+    let slot = state.applied().next();
+    state.apply(slot, LogTime(slot.0), batch, applied);
+}
+
+fn apply(measure: &Measure<'_>) {
+    let (mut state, mut applied, mut number) = (opened(), Vec::new(), 0);
+    let mut batch = commands(1);
     measure("apply a batch of 64 puts, per command", BATCH, &mut || {
-        slot = slot.next();
-        for command in &mut batch {
-            // One of a number that was there before would be answered from the session's table.
-            number += 1;
-            (command.number, command.low) = (number, number);
-        }
-        applied.clear();
-        state.apply(slot, LogTime(slot.0), &batch, &mut applied);
+        apply_next(&mut state, &mut number, &mut batch, &mut applied);
     });
     let mut at = 0;
     let keys: Vec<String> = (0..KEYS).map(|key| format!("{key:016}")).collect();
     measure("get", 1, &mut || {
         at = (at + 7919) % KEYS as usize;
         black_box(state.read(keys[at].as_bytes()));
+    });
+}
+
+/// As if few keys came twice: what a put needs is in no cache.
+fn apply_far(measure: &Measure<'_>) {
+    let (mut state, mut applied, mut number) = (opened(), Vec::new(), 0);
+    let value = Bytes::from(vec![b'v'; VALUE_BYTES]);
+    let batch_of = |keys: std::ops::Range<u64>| -> Vec<Command> {
+        let far = |key: u64| format!("{:016}", key.wrapping_mul(387_420_489) % MANY_KEYS);
+        let command = |key| Command {
+            op: Op::Put {
+                key: far(key).into(),
+                value: value.clone(),
+                if_absent: false,
+                want_previous: false,
+            },
+            ..put(1, 0)
+        };
+        keys.map(command).collect()
+    };
+    for first in (0..MANY_KEYS).step_by(BATCH as usize) {
+        let mut batch = batch_of(first..first + BATCH);
+        apply_next(&mut state, &mut number, &mut batch, &mut applied);
+    }
+    assert_eq!(state.keys() as u64, MANY_KEYS);
+    let mut batches: Vec<_> = (0..MANY_BATCHES)
+        .map(|batch| batch_of(batch * BATCH..(batch + 1) * BATCH))
+        .collect();
+    let mut next = 0;
+    measure(APPLY_FAR, BATCH, &mut || {
+        next = (next + 1) % batches.len();
+        apply_next(&mut state, &mut number, &mut batches[next], &mut applied);
     });
 }
 
