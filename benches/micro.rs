@@ -20,7 +20,9 @@ use synod::workload::history::{End, Function, History, Operation};
 /// Commands of a batch.
 const BATCH: u64 = 64;
 const KEYS: u64 = 10_000;
+/// Its name; it takes seconds to begin.
 const APPLY_FAR: &str = "apply a batch of 64 puts among a million keys, per command";
+/// Of its map.
 const MANY_KEYS: u64 = 1_000_000;
 /// Batches before a key comes again: more than any cache holds.
 const MANY_BATCHES: u64 = 2_000;
@@ -223,6 +225,7 @@ fn apply_far(measure: &Measure<'_>) {
     let (mut state, mut applied, mut number) = (opened(), Vec::new(), 0);
     let value = Bytes::from(vec![b'v'; VALUE_BYTES]);
     let batch_of = |keys: std::ops::Range<u64>| -> Vec<Command> {
+        // A factor without one in common with the number of keys: each comes once in so many.
         let far = |key: u64| format!("{:016}", key.wrapping_mul(387_420_489) % MANY_KEYS);
         let command = |key| Command {
             op: Op::Put {

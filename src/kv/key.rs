@@ -110,15 +110,18 @@ fn words(bytes: &[u8; SHORT_BYTES_MAX], length: u8) -> (u128, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::hash::BuildHasher;
 
     #[test]
-    fn keys_of_any_length_are_ordered_as_their_bytes_are() {
+    fn keys_of_any_length_are_ordered_and_hashed_as_their_bytes_are() {
+        let hasher = foldhash::fast::RandomState::default();
         let mut keys: Vec<Vec<u8>> = (0..50).map(|length| vec![b'k'; length]).collect();
         keys.extend((20..25).map(|length| [vec![b'k'; length], vec![0]].concat()));
         keys.extend((0..25).map(|length| vec![0; length]));
         keys.extend((0..25).map(|at| (0..25).map(|byte| if byte == at { 0xff } else { b'k' }).collect()));
         for a in &keys {
             assert_eq!(&*Key::from(&a[..]), &a[..]);
+            assert_eq!(hasher.hash_one(Key::from(&a[..])), hasher.hash_one(&a[..]));
             for b in &keys {
                 assert_eq!(
                     Key::from(&a[..]).cmp(&Key::from(&b[..])),

@@ -1,6 +1,7 @@
 //! Meaning: what the entries that Paxos agrees on do to an ordered map. Pure, and the same on every node.
 //!
-//! Applying is a function of the log alone (`rules.md` 20, 21, 27): no clock, no randomness, no hash order. Exactly-once
+//! Applying is a function of the log alone (`rules.md` 20, 21, 27): no clock, no randomness, no hash order
+//! (a hash table is asked, and never walked). Exactly-once
 //! writes come from replicated sessions (`rules.md` 17 to 19; the idea after Ongaro, "Consensus: Bridging Theory and
 //! Practice", 2014, section 6.3).
 //!

@@ -197,8 +197,8 @@ impl Sessions {
         }
     }
 
-    /// Changes nothing: the sessions of `commands` are fetched while nobody waits for them (`OrderedMap::prefetch`).
-    pub fn prefetch<B>(&self, commands: &[Command<B>]) {
+    /// Changes nothing: the sessions of `commands` are fetched side by side (`OrderedMap::prefetch`).
+    pub(super) fn prefetch<B>(&self, commands: &[Command<B>]) {
         self.by_id.prefetch(
             commands.iter().map(|command| &command.session.id),
             |_, session| session.opened.0 ^ session.low ^ session.kept_bytes as u64,
@@ -245,8 +245,8 @@ impl Sessions {
         Some(self.remove(id))
     }
 
-    /// The session whose last command is earliest in the log, and the log time there. Moves those that stand before it in the index without being
-    /// older; each was used since it was moved before.
+    /// The session whose last command is earliest in the log, and the log time there. Moves those that stand before it in the
+    /// index without being older; each was used since it was moved before.
     fn oldest(&mut self) -> Option<(u128, LogTime)> {
         loop {
             let (&at, &(_, id)) = self.by_age.first_key_value()?;

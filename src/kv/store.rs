@@ -115,7 +115,7 @@ impl Store {
     /// The answer of a put, del or cas, and what it will change. Decided when applied, never when proposed.
     pub fn decide<'a, B: AsRef<[u8]>>(&self, op: &'a Op<B>) -> (Answer, Change<'a>) {
         match op {
-            // Whatever is there: the only look into the tree is the commit's.
+            // Whatever is there: the only look for the key is the commit's.
             Op::Put {
                 key,
                 value,
@@ -160,12 +160,12 @@ impl Store {
         }
     }
 
-    /// Changes nothing: what `commands` will come to is fetched while nobody waits for it (`OrderedMap::prefetch`).
+    /// Changes nothing: what `commands` will come to is fetched side by side (`OrderedMap::prefetch`).
     pub(super) fn prefetch<B: AsRef<[u8]>>(&self, commands: &[Command<B>]) {
         let keys = commands.iter().filter_map(|command| command.op.key());
         self.map.prefetch(
             keys.map(AsRef::as_ref),
-            |key, value| key.len() as u64 ^ value.digest(),
+            |key, value| key.first().map_or(0, |byte| u64::from(*byte)) ^ value.digest(),
             Stored::touch,
         );
     }

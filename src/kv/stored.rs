@@ -96,14 +96,14 @@ impl Stored {
         }
     }
 
-    /// Reads of each of the processor's cache lines that a write over a small value writes; what it reads means nothing.
+    /// Reads of each of the processor's cache lines that a small value stands in, wherever it begins; what it reads means
+    /// nothing.
     pub(super) fn touch(&self) -> u64 {
         match &self.block {
-            Block::Small(block) => block
-                .iter()
-                .step_by(CACHE_LINE_BYTES)
-                .map(|byte| u64::from(*byte))
-                .sum(),
+            Block::Small(block) => {
+                let lines = block.iter().step_by(CACHE_LINE_BYTES).chain(block.last());
+                lines.map(|byte| u64::from(*byte)).sum()
+            }
             Block::Large(_) => 0,
         }
     }

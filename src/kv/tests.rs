@@ -449,7 +449,8 @@ fn the_digest_tells_apart_what_was_applied_and_what_it_did() {
 
 /// A command of a small world: few sessions, keys, values and numbers, so that they meet.
 fn any_op() -> impl Strategy<Value = Op> {
-    let key = prop_oneof![Just("a"), Just("b")];
+    // The second is too long to stand in the map's tree itself.
+    let key = prop_oneof![Just("a"), Just("b, which is longer than most keys are")];
     let value = prop_oneof![Just("1"), Just("2"), Just("")];
     (key, value.clone(), value, 0..5, any::<bool>()).prop_map(|(key, old, new, kind, ask)| {
         let op = match kind {

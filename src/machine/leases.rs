@@ -1,6 +1,6 @@
 //! Leases at the machine: of which length they are, which a cluster agrees on once, and what people are shown of them.
 //!
-//! `rules.md` 16. `--read-lease` asks for a length; it is fixed with the first roster that a node holds, in front of it in
+//! `rules.md` 16. `--read-lease` asks for a length; it is fixed with the first roster that a node holds, or when a founded peer first tells it, in front of the roster in
 //! the log, and waited for from then on whatever the option says: acceptors keep each other's promises. Invariants:
 //! * H1. A length that is fixed is never changed; a node that asks for another one does not start.
 //! * H2. All nodes of a founded cluster have one length: nodes with another refuse each other's HELLO, by name. Only a node
@@ -19,7 +19,7 @@ use std::time::Duration;
 pub(super) struct LeaseLength {
     /// What the option asks for; 0: nothing.
     asked_ms: u32,
-    /// What is on the disk, or on its way there; `None`: this node holds no roster.
+    /// What is on the disk, or on its way there; `None`: this node holds no roster, and no founded peer has told it.
     fixed_ms: Option<u32>,
 }
 
@@ -47,9 +47,11 @@ impl LeaseLength {
         self.fixed_ms.unwrap_or(self.asked_ms)
     }
 
-    /// Takes the record back.
+    /// Takes the record back. Behind a roster it says what that did not.
     pub(super) fn recover(&mut self, ms: u32) {
-        self.fixed_ms = Some(ms);
+        if self.fixed_ms.is_none_or(|fixed| fixed == 0) {
+            self.fixed_ms = Some(ms);
+        }
     }
 
     /// A roster was read back: that of a cluster without leases, if no record says otherwise.
@@ -57,7 +59,7 @@ impl LeaseLength {
         self.fixed_ms.get_or_insert(0);
     }
 
-    /// H1: fixes the length with the first roster; the record to write in front of it.
+    /// H1: fixes the length; the record to write in front of the roster.
     pub(super) fn fix(&mut self, ms: u32) -> Option<Record> {
         if self.fixed_ms.is_some() {
             return None;

@@ -46,6 +46,7 @@ use crate::paxos::{Ballot, Entry, EntryKind, Incarnation, LogTime, NodeId, Slot,
 use crate::wire::{Record, body};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::time::Duration;
 use waits::Waits;
 
 /// What a check says.
@@ -114,6 +115,8 @@ struct Books {
     /// Where the node stood when it was looked at last.
     chosen_upto: Slot,
     applied: Slot,
+    /// The length of its cluster's leases, once it is founded.
+    lease: Option<Duration>,
     /// How much of `written` its log may hold since it is behind.
     waits: Waits,
 }
@@ -478,6 +481,9 @@ impl Checks {
         let before = std::mem::take(self.books(node));
         self.books(node).written = before.written;
         self.books(node).waits = before.waits;
+        self.books(node).lease = before.lease;
+        // An old copy brings votes along that were written before its books were begun.
+        self.books(node).waits.writes(records, before.written);
         self.books(node).base = base;
         for record in records {
             if let Record::Used(ballot) = record {

@@ -129,7 +129,7 @@ pub struct SimDoor {
     /// When each peer's last frame was taken in.
     heard: BTreeMap<NodeId, Time>,
     /// Files that the turn told to be damaged, or repaired: it may know nothing of it any more.
-    pub told_damaged: Vec<String>,
+    pub told_of: Vec<String>,
 }
 
 impl SimDoor {
@@ -164,7 +164,7 @@ impl SimDoor {
             left: Vec::new(),
             asked: BTreeMap::new(),
             heard: BTreeMap::new(),
-            told_damaged: Vec::new(),
+            told_of: Vec::new(),
         }
     }
 
@@ -436,7 +436,7 @@ impl SimDoor {
             },
         });
         if let Note::DamageFound(DamageFinding { file, .. }) | Note::DamageRepaired { file, .. } = note {
-            self.told_damaged.push(file.clone());
+            self.told_of.push(file.clone());
         }
         let local = self.local();
         let judged = self.shared.checks.borrow_mut().notes(node, note, now, local);

@@ -251,7 +251,7 @@ impl SimNode {
         life.door.boottime = self.boottime;
         life.door.sync_us = self.sync_us;
         let ran = life.turn.run(&mut life.door);
-        let told = std::mem::take(&mut life.door.told_damaged);
+        let told = std::mem::take(&mut life.door.told_of);
         if let Some(rot) = &mut self.rot
             && told.iter().any(|file| file.ends_with(&rot.name))
         {

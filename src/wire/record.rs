@@ -40,8 +40,8 @@ pub enum Record {
     ChosenUpto(Slot),
     /// The roster that this node confirms; replaces an older one while nobody is founded.
     Roster(Vec<RosterEntry>),
-    /// All leases of the cluster have this length, milliseconds (`rules.md` 16). Durable with the first roster that this node
-    /// held, in front of it, and never changed; a cluster without it has no leases.
+    /// All leases of the cluster have this length, milliseconds (`rules.md` 16). Durable no later than the first roster
+    /// that this node held, and never changed; a cluster without it has no leases.
     Lease(u32),
     /// The cluster of the held roster is founded; never taken back.
     Founded,

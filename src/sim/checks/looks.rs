@@ -51,6 +51,7 @@ impl Checks {
             );
             return broken("bounds", words);
         }
+        self.keeps_lease_length(node, machine)?;
         let applied = machine.state().applied();
         let digests = (machine.state().digest(), machine.state().content());
         let looked = self.books(node);
@@ -63,6 +64,19 @@ impl Checks {
             }
         }
         Ok(())
+    }
+
+    /// Who is founded waits for leases of the same length for ever, whatever its option says: it may have granted some.
+    fn keeps_lease_length(&mut self, node: NodeId, machine: &Machine) -> Judged {
+        if !machine.is_founded() {
+            return Ok(());
+        }
+        let length = machine.leases().length;
+        let known = *self.books(node).lease.get_or_insert(length);
+        if length == known {
+            return Ok(());
+        }
+        broken("no fall", format!("{node} had leases of {known:?}, now of {length:?}"))
     }
 
     fn has_applied(&mut self, node: NodeId, applied: Slot, digests: (u64, u64)) -> Judged {

@@ -137,6 +137,27 @@ fn what_a_node_learns_slot_by_slot_behind_votes_far_ahead_is_no_log_that_it_shou
 }
 
 #[test]
+fn what_an_old_copy_learns_behind_votes_that_came_with_it_is_no_log_that_it_should_have_truncated() {
+    let mut checks = Checks::new(5);
+    let least = most(&checks, [445, 440]);
+    checks.forgets(NODE);
+    let copied = [524, 525].map(|slot| Record::Accepted {
+        slot: Slot(slot),
+        ballot: Ballot { round: 4, node: NODE },
+        entry: body::noop(LogTime::default()),
+    });
+    assert_eq!(checks.recovers(NODE, Slot(445), &copied), Ok(()));
+    applies(&mut checks, 445);
+    let begun = checks.books(NODE).written;
+    for slot in 446..524 {
+        learns(&mut checks, slot);
+        applies(&mut checks, slot);
+    }
+    let behind = checks.books(NODE).written - begun;
+    assert!(most(&checks, [523, 516]) >= least + behind);
+}
+
+#[test]
 fn a_node_that_keeps_up_may_hold_no_more_log_the_longer_it_runs_nor_if_it_takes_no_snapshots_any_more() {
     let mut checks = Checks::new(5);
     let least = most(&checks, [2, 1]);
