@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use synod::kv::{Answer, Command, Done, Expect, Op, Previous, SessionRef, State, Versioned};
 use synod::paxos::message::{AcceptedEntry, Heartbeat, HeartbeatAck, PositionAsk, Promise, RecoverAnswer};
 use synod::paxos::{Ballot, Entry, Incarnation, Life, LogTime, Message, NodeId, Slot, Start, Voter};
-use synod::rules::Rules;
 use synod::storage::sim::SimDisk;
 use synod::storage::{File, Files, Identity, Options, Storage, segment, snapshot};
 use synod::wire::frame::{self, FRAME_BYTES_MAX, FrameType, Header};
@@ -810,7 +809,7 @@ fn the_snapshot_of_the_document_is_what_its_caption_says() {
 
     // … and the document's bytes are that state.
     disk.overwrite(&name, 0, &shown);
-    let loading = snapshot::Loading::begin(&disk, &name, Rules::KEPT).expect("the document's header is whole");
+    let loading = snapshot::Loading::begin(&disk, &name, State::new()).expect("the document's header is whole");
     let (found, loaded) = loading.finish().expect("the document's snapshot is whole");
     assert_eq!((found, loaded.summary()), (header, state.summary()));
 }

@@ -14,7 +14,7 @@
 
 #![expect(clippy::disallowed_types, reason = "the hash table is never walked (O2)")]
 
-use foldhash::fast::RandomState;
+use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -37,9 +37,9 @@ pub(super) struct OrderedMap<K, V> {
     order: BTreeMap<K, Place>,
     index: Vec<HashTable<Place>>,
     entries: Entries<K, V>,
-    /// Seeded anew for each map: keys that meet in one place of the table cannot be prepared beforehand. It is no defence against
-    /// who measures.
-    hasher: RandomState,
+    /// By a seed that each node draws: keys that meet in one place of the table cannot be prepared beforehand. It is no defence
+    /// against who measures.
+    hasher: FixedState,
 }
 
 /// One behind the other, without holes.
@@ -53,6 +53,13 @@ struct Entries<K, V> {
 
 impl<K, V> Default for OrderedMap<K, V> {
     fn default() -> OrderedMap<K, V> {
+        OrderedMap::seeded(0)
+    }
+}
+
+impl<K, V> OrderedMap<K, V> {
+    /// An empty one that hashes by `seed`.
+    pub(super) fn seeded(seed: u64) -> OrderedMap<K, V> {
         OrderedMap {
             order: BTreeMap::new(),
             index: vec![HashTable::new(); SHARDS],
@@ -60,7 +67,7 @@ impl<K, V> Default for OrderedMap<K, V> {
                 chunks: Vec::new(),
                 spare: None,
             },
-            hasher: RandomState::default(),
+            hasher: FixedState::with_seed(seed),
         }
     }
 }

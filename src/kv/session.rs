@@ -127,6 +127,14 @@ pub struct SessionView {
 }
 
 impl Sessions {
+    /// An empty table whose ids are hashed by `seed`.
+    pub(super) fn seeded(seed: u64) -> Sessions {
+        Sessions {
+            by_id: OrderedMap::seeded(seed),
+            ..Sessions::default()
+        }
+    }
+
     /// Number of living sessions.
     pub fn len(&self) -> usize {
         self.by_id.len()

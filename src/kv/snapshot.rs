@@ -190,12 +190,13 @@ impl ItemRef<'_> {
 }
 
 impl Loader {
-    /// For the state that `summary` speaks of; what is applied to it is applied as `rules` want it.
-    pub fn new(summary: Summary, rules: Rules) -> Loader {
+    /// For the state that `summary` speaks of, which `empty` becomes: a state in which nothing has happened.
+    pub fn new(summary: Summary, empty: State) -> Loader {
+        let (store, sessions, rules) = empty.into_parts();
         Loader {
             summary,
-            store: Store::default(),
-            sessions: Sessions::default(),
+            store,
+            sessions,
             open: None,
             rules,
         }

@@ -50,9 +50,11 @@ impl State {
         State::default()
     }
 
-    /// The same, applied as `rules` want it.
-    pub fn under(rules: Rules) -> State {
+    /// The same, applied as `rules` want it; keys and sessions are hashed by `seed`, which shows in nothing.
+    pub fn under(rules: Rules, seed: u64) -> State {
         State {
+            store: Store::seeded(seed),
+            sessions: Sessions::seeded(seed),
             rules,
             ..State::default()
         }
@@ -240,6 +242,11 @@ impl State {
     pub fn discard(&mut self, items: usize) -> bool {
         self.end_snapshot();
         self.sessions.discard(items) || self.store.discard(items)
+    }
+
+    /// What a loader fills.
+    pub(super) fn into_parts(self) -> (Store, Sessions, Rules) {
+        (self.store, self.sessions, self.rules)
     }
 
     /// The state that a snapshot describes, as its loader has filled it.

@@ -74,6 +74,14 @@ impl<'a> Change<'a> {
 }
 
 impl Store {
+    /// An empty one whose keys are hashed by `seed`.
+    pub(super) fn seeded(seed: u64) -> Store {
+        Store {
+            map: OrderedMap::seeded(seed),
+            ..Store::default()
+        }
+    }
+
     /// What is at `key`.
     pub fn get(&self, key: &[u8]) -> Option<&Stored> {
         self.map.get(key)

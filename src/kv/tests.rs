@@ -5,7 +5,6 @@ use super::snapshot::{Item, ItemRef, LoadError, Loader};
 use super::testing::{cas, del, put, put_if_absent, versioned, with_previous};
 use super::*;
 use crate::paxos::{LogTime, Slot};
-use crate::rules::Rules;
 use proptest::prelude::*;
 
 /// A state, and a log that grows behind it.
@@ -572,7 +571,7 @@ fn snapshot(
 }
 
 fn load(summary: snapshot::Summary, items: Vec<Item>) -> Result<State, LoadError> {
-    let mut loader = Loader::new(summary, Rules::default());
+    let mut loader = Loader::new(summary, State::new());
     items.into_iter().try_for_each(|item| loader.add(item))?;
     loader.finish()
 }

@@ -131,7 +131,7 @@ impl Machine {
             debug: settings.debug.clone(),
             lease: LeaseLength::asked(settings.read_lease),
         };
-        let (relays, state) = (Relays::new(settings.start), State::under(settings.rules));
+        let (relays, state) = (Relays::new(settings.start), State::under(settings.rules, settings.seed));
         let founding = Founding::new(identity, &founding_members, settings.seed);
         Machine {
             addresses: [(settings.node, settings.advertise.as_str().into())].into(),

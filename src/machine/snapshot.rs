@@ -15,7 +15,6 @@ use crate::kv::State;
 use crate::kv::snapshot::{ItemRef, Mismatch, Summary};
 use crate::paxos::replica::Carried;
 use crate::paxos::{Health, Slot};
-use crate::rules::Rules;
 use crate::time::Time;
 use crate::wire::Record;
 use crate::wire::hello::Base;
@@ -162,9 +161,9 @@ impl Machine {
         self.replica.digests().health() == Health::Sound
     }
 
-    /// The rules that it keeps.
-    pub fn rules(&self) -> Rules {
-        self.settings.rules
+    /// A state of its kind in which nothing has happened: what a snapshot is loaded into.
+    pub fn empty_state(&self) -> State {
+        State::under(self.settings.rules, self.settings.seed)
     }
 
     /// Whether *founded* is durable here.

@@ -79,7 +79,9 @@ fn open_as_it_is<F: Files>(
     };
     let proposal_bytes = settings.window_bytes as u64;
     let mut machine = Machine::new(settings);
-    let mut restart = storage.newest_snapshot(machine.rules()).map_err(Unusable::Directory)?;
+    let mut restart = storage
+        .newest_snapshot(&machine.empty_state())
+        .map_err(Unusable::Directory)?;
     let base = restart.slot();
     if let Some(state) = restart.state.take() {
         machine.restore(state);

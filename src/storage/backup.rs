@@ -125,8 +125,8 @@ mod tests {
     use super::super::sim::SimDisk;
     use super::super::snapshot::{Loading, snapshot_name, tests::state, tests::write};
     use super::*;
+    use crate::kv::State;
     use crate::paxos::Slot;
-    use crate::rules::Rules;
 
     fn proven(disk: &SimDisk, slot: Slot) -> Result<Proven, OpenError> {
         prove(disk.open(&snapshot_name(slot)).unwrap(), "out.snap")
@@ -144,7 +144,7 @@ mod tests {
         let slot = write(&disk, &mut state);
         restore(&disk, slot, &target).unwrap();
         target.crash();
-        let loading = Loading::begin(&target, &snapshot_name(slot), Rules::KEPT).unwrap();
+        let loading = Loading::begin(&target, &snapshot_name(slot), State::new()).unwrap();
         let (header, restored) = loading.finish().unwrap();
         assert_eq!((header.cluster_id, header.summary.sessions), (0, 0));
         assert_eq!(restored.keys(), state.keys());

@@ -9,7 +9,6 @@ use super::snapshot::{self, Header, Loading, snapshot_name};
 use super::{DAMAGED_SUFFIX, Storage, StorageError};
 use crate::kv::State;
 use crate::paxos::Slot;
-use crate::rules::Rules;
 
 /// What a node starts from.
 #[derive(Debug, Default)]
@@ -30,15 +29,15 @@ impl Restart {
 }
 
 impl<Fs: Files> Storage<Fs> {
-    /// Loads the newest snapshot that is whole; what is applied to it is applied as `rules` want it.
+    /// Loads the newest snapshot that is whole into a copy of `empty` ([`Loading::begin`]).
     ///
     /// # Errors
     /// [`OpenError::NewerFormat`], [`OpenError::Failed`].
-    pub fn newest_snapshot(&self, rules: Rules) -> Result<Restart, OpenError> {
+    pub fn newest_snapshot(&self, empty: &State) -> Result<Restart, OpenError> {
         let mut restart = Restart::default();
         for slot in snapshot::list(&self.files)? {
             let name = snapshot_name(slot);
-            let loaded = Loading::begin(&self.files, &name, rules).and_then(Loading::finish);
+            let loaded = Loading::begin(&self.files, &name, empty.clone()).and_then(Loading::finish);
             match loaded {
                 Ok((header, _)) if header.summary.slot != slot => {
                     let what = format!("it is the snapshot of slot {}", header.summary.slot);

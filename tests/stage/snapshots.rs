@@ -2,9 +2,9 @@
 //! delivers them.
 
 use super::{Stage, words};
+use synod::kv::State;
 use synod::machine::{Effect, Input, Kept, SnapshotView};
 use synod::paxos::{NodeId, Slot};
-use synod::rules::Rules;
 use synod::storage::sim::SimDisk;
 use synod::storage::snapshot::{self, Header, Loading, SnapshotWriter, snapshot_name, temporary_name};
 use synod::storage::{File, Files, OpenError};
@@ -52,7 +52,7 @@ impl Stage {
     }
 
     /// What a start loads.
-    pub(super) fn restored(&self, id: NodeId) -> Option<synod::kv::State> {
+    pub(super) fn restored(&self, id: NodeId) -> Option<State> {
         let files = &self.nodes[&id].files;
         let slot = newest(files)?;
         Some(load(files, &snapshot_name(slot)).expect("a script damages only what it does not start from"))
@@ -62,7 +62,7 @@ impl Stage {
     pub(super) fn tell_newest(&mut self, id: NodeId) {
         let node = self.node(id);
         let Some(slot) = newest(&node.files) else { return };
-        let loading = Loading::begin(&node.files, &snapshot_name(slot), Rules::KEPT);
+        let loading = Loading::begin(&node.files, &snapshot_name(slot), State::new());
         let loading = loading.expect("the header is whole");
         let kept = Kept {
             slot,
@@ -150,7 +150,7 @@ fn newest(files: &SimDisk) -> Option<Slot> {
     snapshot::list(files).expect("the stage's disk works").first().copied()
 }
 
-fn load(files: &SimDisk, name: &str) -> Result<synod::kv::State, OpenError> {
-    let loading = Loading::begin(files, name, Rules::KEPT)?;
+fn load(files: &SimDisk, name: &str) -> Result<State, OpenError> {
+    let loading = Loading::begin(files, name, State::new())?;
     loading.finish().map(|(_, state)| state)
 }

@@ -228,7 +228,7 @@ impl<Fs: Files> Snapshots<Fs> {
             Stage::Receiving => Stage::Receiving,
             Stage::Syncing(content) => {
                 let name = temporary_name(fetch.slot);
-                match Loading::begin(hands.storage.files(), &name, hands.machine.rules()) {
+                match Loading::begin(hands.storage.files(), &name, hands.machine.empty_state()) {
                     Ok(loading) => Stage::Loading(Box::new(loading), content),
                     Err(error) => tell_damage(error, hands)?,
                 }

@@ -43,6 +43,16 @@ fn scrub_twice(node: &mut SimNode) {
     }
 }
 
+/// A byte of the file has just rotted.
+fn rot_in(name: &str, node: &SimNode) -> Rot {
+    Rot {
+        name: name.into(),
+        offset: 7,
+        byte: 1,
+        passes: passes(node),
+    }
+}
+
 fn finding_in(name: &str) -> DamageFinding {
     DamageFinding {
         file: format!("n1/{name}"),
@@ -66,12 +76,7 @@ fn tell(node: &mut SimNode, note: Note) {
 fn what_a_turn_finds_and_repairs_is_not_overlooked_unless_it_stays() {
     let mut node = started();
     let name = "snap-00000000000000000244.snap".to_string();
-    node.rot = Some(Rot {
-        name: name.clone(),
-        offset: 7,
-        byte: 1,
-        passes: passes(&node),
-    });
+    node.rot = Some(rot_in(&name, &node));
     assert_eq!(node.judge_scrub(), Ok(()), "nobody has looked yet");
     scrub_twice(&mut node);
     let overlooked = node.judge_scrub().expect_err("it was not told");
@@ -90,12 +95,7 @@ fn what_a_turn_finds_and_repairs_is_not_overlooked_unless_it_stays() {
 fn what_is_repaired_long_after_it_was_found_is_not_overlooked_unless_it_stays() {
     let mut node = started();
     let name = "snap-00000000000000000001.snap".to_string();
-    node.rot = Some(Rot {
-        name: name.clone(),
-        offset: 7,
-        byte: 1,
-        passes: passes(&node),
-    });
+    node.rot = Some(rot_in(&name, &node));
     let finding = finding_in(&name);
     tell(&mut node, Note::DamageFound(finding.clone()));
     scrub_twice(&mut node);

@@ -5,7 +5,6 @@ use super::super::files::{File, Files};
 use super::{Header, SnapshotReader};
 use crate::kv::State;
 use crate::kv::snapshot::Loader;
-use crate::rules::Rules;
 
 /// A snapshot that is being loaded.
 #[derive(Debug)]
@@ -15,13 +14,13 @@ pub struct Loading<F> {
 }
 
 impl<F: File> Loading<F> {
-    /// Opens the file of that name.
+    /// Opens the file of that name; `empty` becomes what it holds ([`Loader::new`]).
     ///
     /// # Errors
     /// As [`SnapshotReader::open`].
-    pub fn begin<Fs: Files<File = F>>(files: &Fs, name: &str, rules: Rules) -> Result<Loading<F>, OpenError> {
+    pub fn begin<Fs: Files<File = F>>(files: &Fs, name: &str, empty: State) -> Result<Loading<F>, OpenError> {
         let reader = SnapshotReader::open(files, name)?;
-        let loader = Loader::new(reader.header().summary, rules);
+        let loader = Loader::new(reader.header().summary, empty);
         Ok(Loading { reader, loader })
     }
 
@@ -42,7 +41,7 @@ impl<F: File> Loading<F> {
                 .for_each(|item| loader.add(item).map_err(|error| error.to_string()))
                 .map(|()| None),
             None => {
-                let used = Loader::new(*loader.summary(), Rules::KEPT);
+                let used = Loader::new(*loader.summary(), State::new());
                 let loader = std::mem::replace(loader, used);
                 loader.finish().map(Some).map_err(|error| error.to_string())
             }

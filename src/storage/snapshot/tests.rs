@@ -3,7 +3,6 @@ use super::super::sim::SimDisk;
 use super::*;
 use crate::kv::testing::put;
 use crate::kv::{Applied, Command, SessionRef, State};
-use crate::rules::Rules;
 use bytes::Bytes;
 
 /// A state of so many keys with values of so many bytes, and one session.
@@ -69,7 +68,7 @@ pub(in crate::storage) fn write(disk: &SimDisk, state: &mut State) -> Slot {
 }
 
 fn load(disk: &SimDisk, slot: Slot) -> Result<State, OpenError> {
-    let loading = Loading::begin(disk, &snapshot_name(slot), Rules::KEPT)?;
+    let loading = Loading::begin(disk, &snapshot_name(slot), State::new())?;
     loading.finish().map(|(_, state)| state)
 }
 

@@ -12,8 +12,8 @@ use super::super::sim::SimDisk;
 use super::super::snapshot::{self, Loading, snapshot_name};
 use super::super::testing::{self, ballot, disk_with, entry, open};
 use super::super::{DISK_FORMAT, Files, OpenError};
+use crate::kv::State;
 use crate::paxos::{Incarnation, NodeId, Slot, Start};
-use crate::rules::Rules;
 use crate::wire::hello::Base;
 use crate::wire::{Record, RosterEntry, body};
 use std::path::PathBuf;
@@ -170,7 +170,7 @@ fn a_snapshot_of_every_format_is_loaded() {
     let (disk, name) = (SimDisk::new(1), snapshot_name(Slot(4)));
     disk.create(&name).unwrap();
     disk.overwrite(&name, 0, &golden("snapshot-1.hex"));
-    let (header, state) = Loading::begin(&disk, &name, Rules::KEPT).unwrap().finish().unwrap();
+    let (header, state) = Loading::begin(&disk, &name, State::new()).unwrap().finish().unwrap();
     assert_eq!((header.cluster_id, header.summary.slot), (0xc1, Slot(4)));
     assert_eq!((state.keys(), state.sessions(), state.revision()), (3, 1, 3));
     assert_eq!(state.content(), snapshot::tests::state(3, 20).content());
@@ -204,7 +204,7 @@ fn a_newer_format_of_each_file_is_refused_by_name() {
         0,
         &with_format(&bytes, header_bytes, snapshot::SNAPSHOT_FORMAT + 1),
     );
-    refused(&name, Loading::begin(&disk, &name, Rules::KEPT).unwrap_err());
+    refused(&name, Loading::begin(&disk, &name, State::new()).unwrap_err());
 }
 
 #[test]
