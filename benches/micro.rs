@@ -8,7 +8,8 @@
 use bytes::{Bytes, BytesMut};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-use synod::kv::{Answer, Applied, Command, Op, SessionRef, State};
+use synod::kv::snapshot::{Checker, Item, Loader, Summary};
+use synod::kv::{Answer, Applied, Command, Op, SessionRef, State, Versioned};
 use synod::paxos::acceptor::Acceptor;
 use synod::paxos::{Ballot, Entry, LogTime, Message, NodeId, Slot};
 use synod::storage::{Disk, Options, Storage};
@@ -22,7 +23,9 @@ const BATCH: u64 = 64;
 const KEYS: u64 = 10_000;
 /// Its name; it takes seconds to begin.
 const APPLY_FAR: &str = "apply a batch of 64 puts among a million keys, per command";
-/// Of its map.
+/// The same.
+const LOAD: &str = "load a snapshot of a million keys and free it, per key";
+/// Of their maps.
 const MANY_KEYS: u64 = 1_000_000;
 /// Batches before a key comes again: more than any cache holds.
 const MANY_BATCHES: u64 = 2_000;
@@ -53,6 +56,9 @@ fn main() {
     apply(&measure);
     if wanted(APPLY_FAR) {
         apply_far(&measure);
+    }
+    if wanted(LOAD) {
+        load(&measure);
     }
     if wanted("log append") {
         log(&measure);
@@ -250,6 +256,32 @@ fn apply_far(measure: &Measure<'_>) {
     measure(APPLY_FAR, BATCH, &mut || {
         next = (next + 1) % batches.len();
         apply_next(&mut state, &mut number, &mut batches[next], &mut applied);
+    });
+}
+
+/// Without the file that it comes from.
+fn load(measure: &Measure<'_>) {
+    let value = Bytes::from(vec![b'v'; VALUE_BYTES]);
+    let items = || {
+        (1..=MANY_KEYS).map(|number| Item::Key {
+            key: format!("{number:016}").into_bytes().into(),
+            value: Versioned {
+                value: value.clone(),
+                created: number,
+                version: number,
+            },
+        })
+    };
+    let mut checker = Checker::new(Summary {
+        revision: MANY_KEYS,
+        ..Summary::default()
+    });
+    items().try_for_each(|item| checker.add(&item)).expect("in order");
+    let summary = checker.found();
+    measure(LOAD, MANY_KEYS, &mut || {
+        let mut loader = Loader::new(summary, State::new()).expecting(MANY_KEYS as usize);
+        items().try_for_each(|item| loader.add(item)).expect("in order");
+        black_box(loader.finish().expect("what the summary says"));
     });
 }
 

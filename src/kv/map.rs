@@ -104,13 +104,31 @@ impl<K: Ord + Hash + Clone, V> OrderedMap<K, V> {
     /// # Panics
     /// If it is.
     pub(super) fn insert(&mut self, key: K, value: V) {
-        let hash = self.hasher.hash_one(&key);
-        let place = self.entries.push((key.clone(), value));
+        let (hash, place) = self.put_in_order(key, value);
+        self.put_in_table(hash, place);
+    }
+
+    /// The same for many: what the table reads for one of them is not waited for before it reads for the next.
+    ///
+    /// # Panics
+    /// If one of them is there.
+    pub(super) fn extend(&mut self, entries: impl Iterator<Item = (K, V)>) {
+        let mut places = Vec::with_capacity(entries.size_hint().0);
+        places.extend(entries.map(|(key, value)| self.put_in_order(key, value)));
+        for (hash, place) in places {
+            self.put_in_table(hash, place);
+        }
+    }
+
+    /// Makes room for the `part`-th shard's share of so many keys, and nothing if there is none: a shard that grows with its
+    /// keys reads them all, each time.
+    pub(super) fn make_room(&mut self, part: usize, keys: usize) {
         let entries = &self.entries;
         let hash_at = |place: &Place| self.hasher.hash_one(&entries.at(*place).0);
-        self.index[shard(hash)].insert_unique(hash, place, hash_at);
-        let before = self.order.insert(key, place);
-        assert_eq!(before, None, "O1: a key stands there once");
+        if let Some(shard) = self.index.get_mut(part) {
+            let share = keys / SHARDS;
+            shard.reserve(share.saturating_sub(shard.len()), hash_at);
+        }
     }
 
     /// Takes a key out.
@@ -186,6 +204,21 @@ impl<K: Ord + Hash + Clone, V> OrderedMap<K, V> {
             drop(self.entries.pop());
         }
         true
+    }
+
+    /// Half of an insertion; the other is to put what it returns in the table.
+    fn put_in_order(&mut self, key: K, value: V) -> (u64, Place) {
+        let hash = self.hasher.hash_one(&key);
+        let place = self.entries.push((key.clone(), value));
+        let before = self.order.insert(key, place);
+        assert_eq!(before, None, "O1: a key stands there once");
+        (hash, place)
+    }
+
+    fn put_in_table(&mut self, hash: u64, place: Place) {
+        let entries = &self.entries;
+        let hash_at = |place: &Place| self.hasher.hash_one(&entries.at(*place).0);
+        self.index[shard(hash)].insert_unique(hash, place, hash_at);
     }
 
     fn find<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<Place>
@@ -333,6 +366,22 @@ mod tests {
         }
         assert_same(&map, &model);
         assert!(map.entries.chunks.is_empty(), "nothing is left");
+    }
+
+    #[test]
+    fn many_keys_at_once_are_found_and_no_shard_with_room_for_them_grows() {
+        let keys = 40 * SHARDS as u64;
+        let mut map = map_of([1, keys + 7].into_iter());
+        let room = 2 * keys as usize; // no shard has twice its share
+        (0..=SHARDS).for_each(|part| map.make_room(part, room));
+        let capacities = |map: &OrderedMap<u64, u64>| map.index.iter().map(HashTable::capacity).collect::<Vec<_>>();
+        let before = capacities(&map);
+        assert!(before.iter().all(|capacity| *capacity >= 80), "{before:?}");
+        map.extend((2..keys).map(|key| (key, key + 1)));
+        assert_eq!(capacities(&map), before);
+        map.extend(std::iter::empty());
+        let model = (1..keys).chain([keys + 7]).map(|key| (key, key + 1)).collect();
+        assert_same(&map, &model);
     }
 
     #[test]

@@ -11,13 +11,17 @@
 
 use super::command::{Done, SessionRef, Versioned};
 use super::digest;
+use super::key::Key;
 use super::session::{Position, Sessions};
 use super::state::{State, content_of};
 use super::store::Store;
-use super::stored::ValueRef;
+use super::stored::{Stored, ValueRef};
 use crate::paxos::{LogTime, Slot};
 use crate::rules::Rules;
 use std::fmt;
+
+/// Keys that the store is given together.
+const KEYS_TOGETHER: usize = 256;
 
 /// What a snapshot says of the state as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,6 +146,11 @@ pub struct Loader {
     sessions: Sessions,
     /// The session whose replies follow, and how many still do.
     open: Option<(u128, usize)>,
+    /// The last keys, which the store is given together.
+    keys: Vec<(Key, Stored)>,
+    /// Keys that the store is to have room for, and parts of that room that were made.
+    keys_expected: usize,
+    parts_made: usize,
     rules: Rules,
 }
 
@@ -198,8 +207,18 @@ impl Loader {
             store,
             sessions,
             open: None,
+            keys: Vec::new(),
+            keys_expected: 0,
+            parts_made: 0,
             rules,
         }
+    }
+
+    /// The same, which makes room for so many keys as they come. Fewer may come, or more.
+    #[must_use]
+    pub fn expecting(mut self, keys: usize) -> Loader {
+        self.keys_expected = keys;
+        self
     }
 
     /// What is to be loaded.
@@ -215,14 +234,15 @@ impl Loader {
         match item {
             Item::Session(head) => self.add_session(&head),
             Item::Reply { number, done } => self.add_reply(number, done),
-            Item::Key { key, value } => self.add_key(key, &value),
+            Item::Key { key, value } => self.add_key(&key, value.view()),
         }
     }
 
     fn add_session(&mut self, head: &SessionHead) -> Result<(), LoadError> {
         let last = self.open.map(|(id, _)| id);
         self.close_session()?;
-        if self.store.keys() > 0 || last.is_some_and(|last| head.session.id <= last) {
+        let has_keys = self.last_key().is_some();
+        if has_keys || last.is_some_and(|last| head.session.id <= last) {
             return Err(LoadError::Order);
         }
         self.sessions.load(head);
@@ -242,15 +262,31 @@ impl Loader {
         }
     }
 
-    fn add_key(&mut self, key: Box<[u8]>, value: &Versioned) -> Result<(), LoadError> {
+    fn add_key(&mut self, key: &[u8], value: ValueRef<'_>) -> Result<(), LoadError> {
         self.close_session()?;
-        let is_behind = self.store.last_key().is_none_or(|last| *last < *key);
+        let is_behind = self.last_key().is_none_or(|last| last < key);
         let is_sane = value.created <= value.version && value.version <= self.summary.revision;
         if !is_behind || !is_sane {
             return Err(LoadError::Order);
         }
-        self.store.load(&key, value.view());
+        self.keys
+            .push((key.into(), Stored::new(value, digest::of_key(key, value))));
+        if self.keys.len() == KEYS_TOGETHER {
+            self.hand_keys();
+        }
         Ok(())
+    }
+
+    /// The highest key so far.
+    fn last_key(&self) -> Option<&[u8]> {
+        let last = self.keys.last().map(|(key, _)| &**key);
+        last.or_else(|| self.store.last_key())
+    }
+
+    fn hand_keys(&mut self) {
+        self.store.make_room(self.parts_made, self.keys_expected);
+        self.parts_made += 1;
+        self.store.load(self.keys.drain(..));
     }
 
     fn close_session(&self) -> Result<(), LoadError> {
@@ -268,8 +304,9 @@ impl Loader {
     ///
     /// # Errors
     /// Any [`LoadError`].
-    pub fn finish(self) -> Result<State, LoadError> {
+    pub fn finish(mut self) -> Result<State, LoadError> {
         self.close_session()?;
+        self.hand_keys();
         let counts = [
             ("keys", self.summary.keys, self.store.keys() as u64),
             ("sessions", self.summary.sessions, self.sessions.len() as u64),

@@ -282,12 +282,18 @@ impl Store {
         self.cut = None;
     }
 
-    /// Puts a key of a snapshot back.
-    pub(super) fn load(&mut self, key: &[u8], value: ValueRef<'_>) {
-        let digest = digest::of_key(key, value);
-        self.bytes += (key.len() + value.value.len()) as u64;
-        self.content = self.content.wrapping_add(digest);
-        self.map.insert(key.into(), Stored::new(value, digest));
+    /// Puts keys of a snapshot back.
+    pub(super) fn load(&mut self, keys: impl Iterator<Item = (Key, Stored)>) {
+        let (bytes, content) = (&mut self.bytes, &mut self.content);
+        self.map.extend(keys.inspect(|(key, value)| {
+            *bytes += (key.len() + value.value().len()) as u64;
+            *content = content.wrapping_add(value.digest());
+        }));
+    }
+
+    /// Makes room for so many keys, a part a call: `part` counts them ([`OrderedMap::make_room`]).
+    pub(super) fn make_room(&mut self, part: usize, keys: usize) {
+        self.map.make_room(part, keys);
     }
 
     /// The revision that a snapshot was taken at.

@@ -615,6 +615,32 @@ proptest! {
 }
 
 #[test]
+fn many_keys_are_loaded_and_refused_wherever_one_stands_wrong() {
+    let mut log = Log::new();
+    let session = log.open(1);
+    for number in 1..=700 {
+        let op = Op::Put {
+            key: format!("{number:04}").into(),
+            value: b"x".as_slice().into(),
+            if_absent: false,
+            want_previous: false,
+        };
+        log.one(&write_low(session, number, number, op));
+    }
+    let (summary, items) = snapshot(&mut log.state, log.now, usize::MAX, &[]);
+    let first = items.iter().position(|item| matches!(item, Item::Key { .. }));
+    let first = first.expect("there are keys");
+    let loaded = load(summary, items.clone()).expect("it is the state");
+    assert_eq!(contents(&loaded), contents(&log.state));
+    // Also where keys that are handed on together end.
+    for at in [0, 254, 255, 256, 511, 698] {
+        let mut items = items.clone();
+        items.swap(first + at, first + at + 1);
+        assert_eq!(load(summary, items).map(|_| ()), Err(LoadError::Order), "key {at}");
+    }
+}
+
+#[test]
 fn items_that_are_not_the_state_are_refused() {
     let mut log = Log::new();
     let session = log.open(1);

@@ -20,6 +20,9 @@ const KIND_KEY: u8 = 3;
 /// beside them.
 pub const ITEM_BYTES_MAX: usize = KEY_BYTES_MAX + VALUE_BYTES_MAX + 128;
 
+/// Fewest bytes of a key's item: of so many bytes, no more keys can come.
+pub const KEY_ITEM_BYTES_MIN: usize = 23;
+
 const _: () = assert!(
     ITEM_BYTES_MAX < BODY_BYTES_MAX,
     "an item came in an entry, and is no larger"
@@ -179,6 +182,17 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn no_key_takes_fewer_bytes_than_the_bound_says() {
+        let value = Versioned {
+            value: Bytes::new(),
+            created: 1,
+            version: 1,
+        };
+        let key = Box::default();
+        assert_eq!(encoded(&Item::Key { key, value }).len(), KEY_ITEM_BYTES_MIN);
     }
 
     #[test]

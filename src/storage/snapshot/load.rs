@@ -5,6 +5,7 @@ use super::super::files::{File, Files};
 use super::{Header, SnapshotReader};
 use crate::kv::State;
 use crate::kv::snapshot::Loader;
+use crate::wire::state::KEY_ITEM_BYTES_MIN;
 
 /// A snapshot that is being loaded.
 #[derive(Debug)]
@@ -20,7 +21,10 @@ impl<F: File> Loading<F> {
     /// As [`SnapshotReader::open`].
     pub fn begin<Fs: Files<File = F>>(files: &Fs, name: &str, empty: State) -> Result<Loading<F>, OpenError> {
         let reader = SnapshotReader::open(files, name)?;
-        let loader = Loader::new(reader.header().summary, empty);
+        let summary = reader.header().summary;
+        // Whatever the header says: no more than the file can hold.
+        let keys = summary.keys.min(reader.length() / KEY_ITEM_BYTES_MIN as u64);
+        let loader = Loader::new(summary, empty).expecting(keys as usize);
         Ok(Loading { reader, loader })
     }
 
