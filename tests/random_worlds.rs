@@ -28,7 +28,8 @@ fn run(seed: u64) -> (u64, u64) {
     // Calm again: everybody is up, and everything must be served.
     world.weather = Weather::CALM;
     world.heal();
-    world.run_for(Duration::from_secs(2)); // whoever shuts down has ended by then, were it paused for most of a second first
+    // Whoever shuts down has ended by then, also if it was paused for a second first.
+    world.run_for(Duration::from_secs(2));
     for id in world.ids() {
         if !world.is_up(id) {
             world.start(id);

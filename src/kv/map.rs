@@ -7,8 +7,8 @@
 //! * O1. Tree, table and entries hold the same keys, and tree and table agree on where each entry stands.
 //! * O2. Nothing that a caller can see hangs on how keys are hashed, or on where entries stand: the table is asked, and never
 //!   walked.
-//! * O3. What a call costs hangs on the number of keys by the walk down the tree alone, but for an insertion by which one of
-//!   the table's shards is made anew.
+//! * O3. What a call costs hangs on the number of keys by the walk down the tree alone, but where one of the table's shards
+//!   is made anew.
 //!
 //! The table's shards do not shrink: ten bytes or so stay for each key of the time when there were most.
 
@@ -120,7 +120,7 @@ impl<K: Ord + Hash + Clone, V> OrderedMap<K, V> {
         }
     }
 
-    /// Makes room for the `part`-th shard's share of so many keys, and nothing if there is none: a shard that grows with its
+    /// Makes room for the `part`-th shard's share of so many keys; nothing behind the last shard. A shard that grows with its
     /// keys reads them all, each time.
     pub(super) fn make_room(&mut self, part: usize, keys: usize) {
         let entries = &self.entries;

@@ -214,7 +214,7 @@ impl Loader {
         }
     }
 
-    /// The same, which makes room for so many keys as they come. Fewer may come, or more.
+    /// The same, which makes room for so many keys, a part with every few hundred that come. Fewer may come, or more.
     #[must_use]
     pub fn expecting(mut self, keys: usize) -> Loader {
         self.keys_expected = keys;

@@ -20,7 +20,7 @@ const KIND_KEY: u8 = 3;
 /// beside them.
 pub const ITEM_BYTES_MAX: usize = KEY_BYTES_MAX + VALUE_BYTES_MAX + 128;
 
-/// Fewest bytes of a key's item: of so many bytes, no more keys can come.
+/// No key's item takes fewer bytes: so many bytes hold no more keys.
 pub const KEY_ITEM_BYTES_MIN: usize = 23;
 
 const _: () = assert!(

@@ -3,6 +3,7 @@ use super::super::sim::SimDisk;
 use super::*;
 use crate::kv::testing::put;
 use crate::kv::{Applied, Command, SessionRef, State};
+use crate::wire::bytes::COUNT_MAX;
 use bytes::Bytes;
 
 /// A state of so many keys with values of so many bytes, and one session.
@@ -49,8 +50,13 @@ fn header(summary: Summary) -> Header {
 
 /// Writes all of a snapshot of `state`.
 pub(in crate::storage) fn write(disk: &SimDisk, state: &mut State) -> Slot {
-    let header = header(state.begin_snapshot());
-    let mut writer = SnapshotWriter::begin(disk, &header).unwrap();
+    let summary = state.begin_snapshot();
+    write_under(disk, state, &header(summary))
+}
+
+/// The same under a header that may say anything; a snapshot of `state` was begun.
+fn write_under(disk: &SimDisk, state: &mut State, header: &Header) -> Slot {
+    let mut writer = SnapshotWriter::begin(disk, header).unwrap();
     loop {
         let room = writer.room();
         let more = state.next_of_snapshot(room, &mut |item| writer.add(item)).unwrap();
@@ -99,6 +105,21 @@ fn an_empty_state_has_a_snapshot_too() {
     let mut empty = State::new();
     let slot = write(&disk, &mut empty);
     assert_eq!(load(&disk, slot).unwrap().summary(), empty.summary());
+}
+
+#[test]
+fn a_header_that_states_another_number_of_keys_is_refused_and_no_more_room_is_made_than_the_file_can_fill() {
+    for keys in [0, 19, 21, COUNT_MAX] {
+        let disk = SimDisk::new(1);
+        let mut state = state(20, 10);
+        let summary = Summary {
+            keys,
+            ..state.begin_snapshot()
+        };
+        let slot = write_under(&disk, &mut state, &header(summary));
+        let error = load(&disk, slot).unwrap_err().to_string();
+        assert!(error.contains(&format!("20 keys, stated are {keys}")), "{error}");
+    }
 }
 
 #[test]
