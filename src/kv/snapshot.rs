@@ -148,9 +148,8 @@ pub struct Loader {
     open: Option<(u128, usize)>,
     /// The last keys, which the store is given together.
     keys: Vec<(Key, Stored)>,
-    /// Keys that the store is to have room for, and parts of that room that were made.
+    /// Keys that the store is to have room for.
     keys_expected: usize,
-    parts_made: usize,
     rules: Rules,
 }
 
@@ -209,7 +208,6 @@ impl Loader {
             open: None,
             keys: Vec::new(),
             keys_expected: 0,
-            parts_made: 0,
             rules,
         }
     }
@@ -283,9 +281,10 @@ impl Loader {
         last.or_else(|| self.store.last_key())
     }
 
+    /// With each handful another part of the room is made, so that no turn pays for all.
     fn hand_keys(&mut self) {
-        self.store.make_room(self.parts_made, self.keys_expected);
-        self.parts_made += 1;
+        let part = self.store.keys() / KEYS_TOGETHER;
+        self.store.make_room(part, self.keys_expected);
         self.store.load(self.keys.drain(..));
     }
 

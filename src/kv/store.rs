@@ -291,7 +291,7 @@ impl Store {
         }));
     }
 
-    /// Makes room for so many keys, a part a call: `part` counts them ([`OrderedMap::make_room`]).
+    /// Makes one part of the room for so many keys, counted from 0 ([`OrderedMap::make_room`]).
     pub(super) fn make_room(&mut self, part: usize, keys: usize) {
         self.map.make_room(part, keys);
     }

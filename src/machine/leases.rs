@@ -1,7 +1,8 @@
 //! Leases at the machine: of which length they are, which a cluster agrees on once, and what people are shown of them.
 //!
-//! `rules.md` 16. `--read-lease` asks for a length; it is fixed with the first roster that a node holds, or when a founded peer first tells it, in front of the roster in
-//! the log, and waited for from then on whatever the option says: acceptors keep each other's promises. Invariants:
+//! `rules.md` 16. `--read-lease` asks for a length; it is fixed with the first roster that a node holds, or when a founded peer
+//! first tells it, in front of the roster in the log, and waited for from then on whatever the option says: acceptors keep
+//! each other's promises. Invariants:
 //! * H1. A length that is fixed is never changed; a node that asks for another one does not start.
 //! * H2. All nodes of a founded cluster have one length: nodes with another refuse each other's HELLO, by name. Only a node
 //!   that holds no roster and asks for none takes over what a founded one says.
