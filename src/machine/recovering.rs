@@ -5,6 +5,7 @@ use super::machine::Machine;
 use crate::paxos::recovery::Stage;
 use crate::paxos::{Message, NodeId};
 use crate::time::Time;
+use crate::wire::frame::FrameType;
 use crate::wire::message::ErrorCode;
 use std::time::Duration;
 
@@ -22,7 +23,10 @@ impl Machine {
 
     /// A message of agreement. What concerns who somebody is, founding looks at first.
     pub(super) fn on_paxos(&mut self, now: Time, from: NodeId, message: Message, effects: &mut Vec<Effect>) {
-        self.on_frame(from, effects);
+        // A short answer may be of a process that is no more, on a connection older than the HELLO that came last (F5).
+        if !FrameType::of_message(&message).is_short_answer() {
+            self.on_frame(from, effects);
+        }
         match &message {
             Message::Recover {
                 incarnation,

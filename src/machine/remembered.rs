@@ -2,7 +2,8 @@
 //!
 //! That is the evidence by which a peer that lost its memory finds out. Invariants:
 //! * F5. A life or start takes the place of the one before only when its node has sent a frame behind its HELLO, and so has
-//!   read what was remembered until then. An old copy of a directory whose handshake breaks wipes out no evidence.
+//!   read what was remembered until then. An old copy of a directory whose handshake breaks wipes out no evidence. A short
+//!   answer is no such frame: it comes on a connection that this node dialled, maybe to the process before.
 //! * F6. One directory counts its starts up: what comes with as low a count and another token changes nothing.
 
 use crate::paxos::{Incarnation, Life, NodeId};

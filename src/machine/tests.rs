@@ -3,9 +3,9 @@
 use super::requests::QUEUE_WAIT_MAX;
 use super::*;
 use crate::kv::{Op, SessionRef};
-use crate::paxos::{NodeId, Slot};
+use crate::paxos::{Ballot, Message, NodeId, Slot};
 use crate::time::Time;
-use crate::wire::{Code, Outcome, Reply, Request, RequestOp};
+use crate::wire::{Code, HelloKind, Outcome, Record, Reply, Request, RequestOp};
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -168,4 +168,36 @@ fn a_stall_that_is_over_refuses_nobody_whose_write_this_turn_proposes() {
             "what waited is proposed"
         );
     }
+}
+
+#[test]
+fn a_short_answer_of_a_process_that_is_no_more_makes_no_newer_start_remembered() {
+    let [one, two] = [1, 2].map(NodeId);
+    let mut machine = Machine::new(Settings::new(one, vec![one, two]));
+    let step = |machine: &mut Machine, input| {
+        let mut effects = Vec::new();
+        machine.step(Time::from_millis(1), input, &mut effects);
+        let remembers = |effect: &Effect| matches!(effect, Effect::Append(Record::Peer { node, .. }) if *node == two);
+        effects.iter().any(remembers)
+    };
+    let mut hello = machine.hello_to(None);
+    if let HelloKind::Node(own) = &mut hello.kind {
+        own.node = two;
+        own.incarnation.token ^= 1;
+        own.start.token ^= 1;
+    }
+    // A newer process of node 2 has dialled; what the older one answered stands in another socket, and is read now.
+    let (from, dialled) = (two, true);
+    step(&mut machine, Input::Hello { from, hello, dialled });
+    let (ballot, promised) = (Ballot { round: 1, node: one }, Ballot { round: 2, node: two });
+    let message = Message::Nack { ballot, promised };
+    assert!(
+        !step(&mut machine, Input::Paxos { from, message }),
+        "it came behind no HELLO of the newer one"
+    );
+    let message = Message::Fetch {
+        from: Slot(1),
+        to: Slot(1),
+    };
+    assert!(step(&mut machine, Input::Paxos { from, message }), "it did");
 }

@@ -24,13 +24,13 @@ pub enum Role {
         /// Answers that wait for room in the output, by request id. At most as many as are in flight.
         answers: VecDeque<(u64, Reply)>,
     },
-    /// Accepted from a peer: what it sends is read here.
+    /// Accepted from a peer: what it sends is read here, and short answers to it leave here.
     From(NodeId),
     /// Dialled to a peer; not connected yet.
     Dialling(NodeId),
     /// Dialled to a peer; HELLO was sent, its answer is awaited.
     Greeting(NodeId),
-    /// Dialled to a peer, through its handshake: what goes to it is sent here.
+    /// Dialled to a peer, through its handshake: what goes to it is sent here, and its short answers are read here.
     To(NodeId),
     /// Accepted on the debug port.
     Debug(Box<debug::Session>),

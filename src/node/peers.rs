@@ -1,14 +1,17 @@
 //! What a node knows of its links with one peer, and when it dials: pure, the sockets are server.rs'.
 //!
 //! Each node dials every peer and sends on the connection that it dialled; it reads frames from the one that it
-//! accepted (`rules.md` 23). So there are two connections with a peer, and nothing is arbitrated: a peer's newer
-//! accepted connection replaces its older one. When a connection closes, both sides dial at once. Only a dial that is
-//! refused after a close says that the peer's process is gone; a refusal at first, a timeout or a silent peer says nothing.
+//! accepted (`rules.md` 23), and gives short answers there, too, to a peer that takes them ([`Peer::link_for`]). So there
+//! are two connections with a peer, and nothing is arbitrated: a peer's newer accepted connection replaces its older one.
+//! When a connection closes, both sides dial at once. Only a dial that is refused after a close says that the peer's
+//! process is gone; a refusal at first, a timeout or a silent peer says nothing.
 
 use super::limits::{DIAL_BACKOFF_BASE, DIAL_BACKOFF_MAX, LINK_SETTLED, RESOLVE_EVERY};
 use crate::paxos::NodeId;
 use crate::time::Time;
 use crate::wire::Frame;
+use crate::wire::frame::FrameType;
+use crate::wire::hello::FEATURE_ANSWERS;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -23,6 +26,8 @@ pub struct Peer {
     pub address: Address,
     /// The connection that it dialled, through its handshake.
     pub incoming: Option<u64>,
+    /// Whether the peer takes short answers there.
+    takes_answers: bool,
     /// The connection that this node dialled, in whatever state.
     pub outgoing: Option<u64>,
     /// Since when `outgoing` is through its handshake.
@@ -55,6 +60,7 @@ impl Peer {
             node,
             address,
             incoming: None,
+            takes_answers: false,
             outgoing: None,
             up_since: None,
             held: VecDeque::new(),
@@ -78,6 +84,21 @@ impl Peer {
     /// Whether what is sent now may arrive.
     pub fn is_up(&self) -> bool {
         self.up_since.is_some()
+    }
+
+    /// The connection on which a frame for the peer leaves now, if there is one. A short answer goes where the question came
+    /// from, so that it carries TCP's acknowledgement of it, which else goes by itself.
+    pub fn link_for(&self, frame: &Frame) -> Option<u64> {
+        let is_answer = self.takes_answers && FrameType::of(frame).is_short_answer();
+        let asked_on = self.incoming.filter(|_| is_answer);
+        asked_on.or_else(|| self.outgoing.filter(|_| self.is_up()))
+    }
+
+    /// The peer dialled `connection`, which is through its handshake; `features` are those of its HELLO. Gives back the
+    /// one that it takes the place of.
+    pub fn accepted(&mut self, connection: u64, features: u64) -> Option<u64> {
+        self.takes_answers = features & FEATURE_ANSWERS != 0;
+        self.incoming.replace(connection)
     }
 
     /// A dial began on `connection`.
@@ -180,6 +201,7 @@ impl Address {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::paxos::{Message, Slot};
 
     fn peer() -> (Peer, fastrand::Rng) {
         let peer = Peer::new(NodeId(2), Address::new("127.0.0.1:7002"), Time::ZERO);
@@ -203,6 +225,35 @@ mod tests {
             !peer.dial_failed(Time::from_millis(5003), DialEnd::Refused, &mut chance),
             "told once"
         );
+    }
+
+    #[test]
+    fn short_answers_leave_on_the_accepted_connection_of_a_peer_that_takes_them_there() {
+        let (mut peer, _) = peer();
+        let (ballot, promised) = Default::default();
+        let answer = Frame::Paxos(Message::Nack { ballot, promised });
+        let question = Frame::Paxos(Message::Fetch {
+            from: Slot(1),
+            to: Slot(1),
+        });
+        assert_eq!(peer.link_for(&answer), None);
+        assert_eq!(peer.accepted(1, FEATURE_ANSWERS), None);
+        assert_eq!((peer.link_for(&answer), peer.link_for(&question)), (Some(1), None));
+        peer.dialled(2);
+        assert_eq!(peer.link_for(&question), None, "not before its handshake");
+        peer.came_up(Time::ZERO);
+        assert_eq!((peer.link_for(&answer), peer.link_for(&question)), (Some(1), Some(2)));
+        assert_eq!(peer.accepted(3, FEATURE_ANSWERS), Some(1));
+        assert_eq!(peer.link_for(&answer), Some(3), "the newer one");
+        assert_eq!(peer.accepted(4, !FEATURE_ANSWERS), Some(3));
+        assert_eq!(
+            peer.link_for(&answer),
+            Some(2),
+            "an older build is answered as it always was"
+        );
+        peer.accepted(5, FEATURE_ANSWERS);
+        peer.incoming_closed(Time::ZERO);
+        assert_eq!(peer.link_for(&answer), Some(2), "what asked is gone");
     }
 
     #[test]

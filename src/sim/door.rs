@@ -275,8 +275,8 @@ impl SimDoor {
             return; // closed meanwhile
         };
         let (request_id, frame, is_last) = decode(bytes);
-        if let Role::From(from) = role {
-            self.heard.insert(from, self.now);
+        if let Role::From(peer) | Role::To(peer) = role {
+            self.heard.insert(peer, self.now);
         }
         match (role, frame) {
             (Role::Fresh, Frame::Hello(hello)) => self.greet(connection, hello, machine, inputs),
@@ -284,13 +284,13 @@ impl SimDoor {
                 self.greeted((connection, peer), (hello, !is_last), machine, inputs);
             }
             (Role::Client, Frame::Request(request)) => self.take_request((connection, request_id), request, at, inputs),
-            (Role::From(from), frame) => {
+            (_, Frame::Error { .. }) => self.close(connection, inputs),
+            (Role::From(from) | Role::To(from), frame) => {
                 if let Frame::Paxos(message) = &frame {
                     self.shared.checks.borrow_mut().hears(self.node, from, message);
                 }
                 inputs.extend(peer_input(from, request_id, frame));
             }
-            (_, Frame::Error { .. }) => self.close(connection, inputs),
             // A frame that came before the HELLO, or behind the end.
             _ => self.close(connection, inputs),
         }
@@ -313,6 +313,7 @@ impl SimDoor {
             return self.close(connection, inputs);
         }
         self.roles.insert(connection, Role::From(from));
+        let features = hello.features;
         inputs.push(Input::Hello {
             from,
             hello,
@@ -321,7 +322,7 @@ impl SimDoor {
         let older = self
             .peers
             .get_mut(&from)
-            .and_then(|peer| peer.incoming.replace(connection));
+            .and_then(|peer| peer.accepted(connection, features));
         if let Some(older) = older {
             self.close(older, inputs);
         }
@@ -522,12 +523,7 @@ impl Door for SimDoor {
         if let Frame::Paxos(Message::ReadPositionAnswer { .. }) = &frame {
             self.shared.counts.borrow_mut().mark("tells a read position");
         }
-        let Some(link) = self
-            .peers
-            .get(&to)
-            .filter(|peer| peer.is_up())
-            .and_then(|peer| peer.outgoing)
-        else {
+        let Some(link) = self.peers.get(&to).and_then(|peer| peer.link_for(&frame)) else {
             return;
         };
         self.say(link, request_id, &frame);

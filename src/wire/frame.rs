@@ -266,6 +266,19 @@ impl FrameType {
         )
     }
 
+    /// Whether it answers a message of agreement in a few bytes: then it goes back on the connection that brought the question
+    /// (`protocol.md`, *How nodes connect*), and so proves nothing about any other connection of its sender.
+    pub fn is_short_answer(self) -> bool {
+        matches!(
+            self,
+            FrameType::Accepted
+                | FrameType::Nack
+                | FrameType::PreVoteAnswer
+                | FrameType::HeartbeatAck
+                | FrameType::ReadPositionAnswer
+        )
+    }
+
     /// Whether a node may send it to a node.
     pub fn allowed_from_node(self) -> bool {
         !matches!(self, FrameType::Request | FrameType::Reply)

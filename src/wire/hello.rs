@@ -24,8 +24,11 @@ pub const FEATURE_SNAPSHOTS: u64 = 2;
 pub const FEATURE_LEASES: u64 = 4;
 /// Feature bit of a node that tells read positions (READ_POSITION); who leads without it is forwarded reads instead.
 pub const FEATURE_READ_POSITIONS: u64 = 8;
+/// Feature bit of a node that takes short answers on the connections that it dialled; others are answered as they are asked,
+/// on a connection of the answerer's.
+pub const FEATURE_ANSWERS: u64 = 16;
 /// Feature bits that every node of this build offers.
-pub const FEATURES: u64 = FEATURE_RECOVERY | FEATURE_SNAPSHOTS | FEATURE_READ_POSITIONS;
+pub const FEATURES: u64 = FEATURE_RECOVERY | FEATURE_SNAPSHOTS | FEATURE_READ_POSITIONS | FEATURE_ANSWERS;
 
 /// Longest lease: so long a cluster waits for a leader that is gone.
 pub const LEASE_MS_MAX: u32 = 60_000;

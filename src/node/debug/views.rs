@@ -101,7 +101,8 @@ fn peer_row(context: &Context<'_>, peer: &Peer, status: &Status) -> Value {
     let since = |at: Time| millis(now.since(at));
     let progress = status.followers.iter().find(|(node, ..)| *node == peer.node);
     let chosen = progress.map(|(_, chosen, _)| chosen.0);
-    let waiting = peer.outgoing.and_then(|number| context.links.get(number));
+    let links = [peer.outgoing, peer.incoming].into_iter().flatten();
+    let waiting = links.filter_map(|number| context.links.get(number));
     json!({
         "id": peer.node.0,
         "address": peer.address.text,
@@ -109,7 +110,7 @@ fn peer_row(context: &Context<'_>, peer: &Peer, status: &Status) -> Value {
         "up_ms": peer.up_since.map(since),
         "dials_in_ms": peer.dial_at().map(|at| millis(at.since(now))),
         "accepted": peer.incoming.is_some(),
-        "output_bytes": waiting.map_or(0, |link| link.connection.output_len()),
+        "output_bytes": waiting.map(|link| link.connection.output_len()).sum::<usize>(),
         "chosen": chosen,
         "lag": chosen.map(|chosen| status.chosen.0.saturating_sub(chosen)),
         "heard_ms": progress.map(|(_, _, heard)| millis(*heard)),

@@ -67,12 +67,16 @@ impl Server {
         self.push_frame(number, 0, &Frame::Hello(machine.hello_to(Some(from))));
         self.fresh.remove(&number);
         self.become_role(number, Role::From(from), now);
+        let features = hello.features;
         self.inputs.push(Input::Hello {
             from,
             hello,
             dialled: true,
         });
-        let older = self.peers.get_mut(&from).and_then(|peer| peer.incoming.replace(number));
+        let older = self
+            .peers
+            .get_mut(&from)
+            .and_then(|peer| peer.accepted(number, features));
         if let Some(older) = older {
             self.metrics.error(ErrorCode::Replaced);
             let detail = "a newer connection of the same node";

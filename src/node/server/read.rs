@@ -1,6 +1,6 @@
 //! What comes in: bytes into frames, frames into inputs, each judged by who may send it.
 
-use super::{Role, Server};
+use super::{Link, Role, Server};
 use crate::machine::{Input, Machine, QUEUE_WAIT_MAX, RequestId, busy_for};
 use crate::node::connection::Fill;
 use crate::node::faults::Fate;
@@ -261,10 +261,9 @@ impl Server {
     }
 
     fn on_peer_frame(&mut self, number: u64, request_id: u64, frame: Frame, now: Time) {
-        let Some(Role::From(from)) = self.links.get(number).map(|link| &link.role) else {
+        let Some(from) = self.links.get(number).and_then(Link::peer) else {
             return;
         };
-        let from = *from;
         let summary = Summary::of(&frame, request_id);
         let fate = self.faults.on_receive(now, from);
         if fate == Fate::Drop {
@@ -300,10 +299,10 @@ fn may_send(role: &Role, frame: FrameType) -> bool {
     match role {
         Role::Fresh => frame == FrameType::Hello,
         Role::Client { .. } => always || matches!(frame, FrameType::Request | FrameType::SnapshotAsk),
-        // The dialler sends; the HELLO was first.
+        // The dialler asks, the acceptor answers; the HELLO was first.
         Role::From(_) => frame.allowed_from_node() && frame != FrameType::Hello,
         Role::Greeting(_) => matches!(frame, FrameType::Hello | FrameType::Error),
-        Role::To(_) => always,
+        Role::To(_) => always || frame.is_short_answer(),
         Role::Dialling(_) | Role::Debug(_) | Role::Closing => false,
     }
 }
@@ -367,8 +366,18 @@ mod tests {
             ),
             (
                 &Role::To(peer),
-                &[FrameType::Pong, FrameType::Ping],
-                &[FrameType::Accept, FrameType::Hello],
+                &[
+                    FrameType::Pong,
+                    FrameType::Ping,
+                    FrameType::Accepted,
+                    FrameType::HeartbeatAck,
+                ],
+                &[
+                    FrameType::Accept,
+                    FrameType::Hello,
+                    FrameType::Promise,
+                    FrameType::Heartbeat,
+                ],
             ),
         ];
         for (role, may, may_not) in table {

@@ -31,7 +31,8 @@ pub(super) struct Delayed {
 #[derive(Debug)]
 enum Held {
     In(Box<Input>),
-    Out(NodeId, Bytes),
+    /// On the connection of this number.
+    Out(u64, Bytes),
 }
 
 impl Delayed {
@@ -77,19 +78,20 @@ impl Door for Server {
     fn send(&mut self, to: NodeId, request_id: u64, frame: Frame) {
         let now = self.clock;
         let summary = Summary::of(&frame, request_id);
-        if let Some(why) = self.cannot_send(to, &frame) {
-            return self.drop_frame(now, to, summary, why);
-        }
+        let number = match self.link_for(to, &frame) {
+            Ok(number) => number,
+            Err(why) => return self.drop_frame(now, to, summary, why),
+        };
         match self.faults.on_send(now, to) {
             Fate::Drop => self.drop_frame(now, to, summary, "fault"),
             Fate::Delay(span) => {
                 let bytes = self.encode_once(request_id, frame);
-                self.delayed.hold(now + span, Held::Out(to, bytes));
+                self.delayed.hold(now + span, Held::Out(number, bytes));
             }
             Fate::Pass => {
                 self.ring.push(now, What::To(to, summary));
                 self.metrics.frame_out(summary.name);
-                self.push_or_hold(to, request_id, frame);
+                self.push_or_hold((to, number), request_id, frame);
             }
         }
     }
@@ -153,13 +155,11 @@ impl Server {
         }
     }
 
-    /// Why a frame to a peer is lost here and now, if it is.
-    fn cannot_send(&mut self, to: NodeId, frame: &Frame) -> Option<&'static str> {
-        let peer = self.peers.get(&to).filter(|peer| peer.is_up());
-        let link = peer
-            .and_then(|peer| peer.outgoing)
-            .and_then(|number| self.links.get(number));
-        let Some(link) = link else { return Some("no link") };
+    /// The connection on which a frame for a peer leaves; or why it is lost here and now.
+    fn link_for(&self, to: NodeId, frame: &Frame) -> Result<u64, &'static str> {
+        let number = self.peers.get(&to).and_then(|peer| peer.link_for(frame));
+        let number = number.ok_or("no link")?;
+        let link = self.links.get(number).ok_or("no link")?;
         // Catch-up brings bulk later; it must not pile up before heartbeats and votes.
         let is_bulk = matches!(
             frame,
@@ -167,7 +167,10 @@ impl Server {
                 Message::Accept { .. } | Message::Chosen { .. } | Message::Promise(_) | Message::RecoverAnswer(_)
             ) | Frame::Transfer(Transfer::Chunk { .. })
         );
-        (is_bulk && link.connection.output_len() > PEER_BULK_MAX_BYTES).then_some("the peer is slow")
+        if is_bulk && link.connection.output_len() > PEER_BULK_MAX_BYTES {
+            return Err("the peer is slow");
+        }
+        Ok(number)
     }
 
     fn drop_frame(&mut self, now: Time, to: NodeId, summary: Summary, why: &'static str) {
@@ -191,7 +194,7 @@ impl Server {
 
     /// What is relayed may be much at once, many large values that were read in one turn; it waits for room behind its
     /// like. Nothing hangs on its order towards other frames.
-    fn push_or_hold(&mut self, to: NodeId, request_id: u64, frame: Frame) {
+    fn push_or_hold(&mut self, (to, number): (NodeId, u64), request_id: u64, frame: Frame) {
         let is_relayed = matches!(frame, Frame::Forward { .. } | Frame::ForwardReply(_));
         match self.peers.get_mut(&to) {
             Some(peer) if is_relayed => {
@@ -200,29 +203,27 @@ impl Server {
             }
             _ if is_accept(&frame) => {
                 let bytes = self.encode_once(request_id, frame);
-                self.push_to_peer(to, |connection| connection.push(bytes));
+                self.push_to_peer(number, |connection| connection.push(bytes));
             }
-            _ => self.push_to_peer(to, |connection| connection.push_frame(&frame, request_id)),
+            _ => self.push_to_peer(number, |connection| connection.push_frame(&frame, request_id)),
         }
     }
 
     /// Encodes what is held for a peer, as long as there is room for it.
     fn push_held(&mut self, to: NodeId) {
         while let Some(peer) = self.peers.get_mut(&to) {
-            let link = peer.outgoing.and_then(|number| self.links.get(number));
+            let Some(number) = peer.outgoing else { return };
+            let link = self.links.get(number);
             let has_room = link.is_some_and(|link| link.connection.output_len() <= PEER_RELAYED_HIGH_BYTES);
             let Some((request_id, frame)) = has_room.then(|| peer.held.pop_front()).flatten() else {
                 return;
             };
-            self.push_to_peer(to, |connection| connection.push_frame(&frame, request_id));
+            self.push_to_peer(number, |connection| connection.push_frame(&frame, request_id));
         }
     }
 
-    /// Queues what `push` puts behind the output to a peer; it tells how many bytes that is.
-    fn push_to_peer(&mut self, to: NodeId, push: impl FnOnce(&mut Connection) -> usize) {
-        let Some(number) = self.peers.get(&to).and_then(|peer| peer.outgoing) else {
-            return;
-        };
+    /// Queues what `push` puts behind the output of a connection with a peer; it tells how many bytes that is.
+    fn push_to_peer(&mut self, number: u64, push: impl FnOnce(&mut Connection) -> usize) {
         let Some(link) = self.links.get_mut(number) else {
             return;
         };
@@ -243,11 +244,7 @@ impl Server {
         while self.delayed.next().is_some_and(|at| at <= now) {
             match self.delayed.frames.pop_first() {
                 Some((_, Held::In(input))) => self.inputs.push(*input),
-                Some((_, Held::Out(to, bytes))) => {
-                    if self.peers.get(&to).is_some_and(|peer| peer.is_up()) {
-                        self.push_to_peer(to, |connection| connection.push(bytes));
-                    }
-                }
+                Some((_, Held::Out(number, bytes))) => self.push_to_peer(number, |connection| connection.push(bytes)),
                 None => return,
             }
         }

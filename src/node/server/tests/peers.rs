@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::node::door::Door;
+use crate::node::ring::Summary;
+use crate::paxos::{Ballot, Message};
 
 /// Node 1 of three; node 2 is played by the test, which listens at its address; nobody listens at node 3's.
 fn node_with_a_played_peer() -> (OneNode, std::net::TcpListener) {
@@ -70,6 +72,42 @@ fn a_peers_newer_connection_replaces_its_older_one() {
         Some((0, Frame::Pong { nonce: 77 })),
         "pong on the same connection"
     );
+}
+
+#[test]
+fn a_short_answer_goes_back_where_the_question_came_from_if_the_peer_takes_it_there() {
+    let (node, listener) = node_with_a_played_peer();
+    let mut dialled = take_dialled(&node, &listener);
+    let promised = |round| {
+        let [ballot, promised] = [1, round].map(|round| Ballot { round, node: NodeId(2) });
+        Frame::Paxos(Message::Nack { ballot, promised })
+    };
+    for (features, round) in [(hello::FEATURES, 7), (hello::FEATURES & !hello::FEATURE_ANSWERS, 8)] {
+        let Frame::Hello(mut hello) = hello_of_two(&node) else {
+            unreachable!()
+        };
+        hello.features = features;
+        let mut accepted = node.connect();
+        accepted.send(0, &Frame::Hello(hello));
+        assert!(matches!(accepted.receive(), Some((_, Frame::Hello(_)))));
+        let answer = promised(round);
+        node.ask(move |node| node.server_mut().send(NodeId(2), 0, answer));
+        let asked_on = if round == 7 { &mut accepted } else { &mut dialled };
+        assert_eq!(asked_on.receive(), Some((0, promised(round))));
+    }
+    // The other way round: on the connection that the node dialled, it is answered, and not asked.
+    let (answer, question) = (
+        promised(9),
+        Frame::Paxos(Message::Fetch {
+            from: Slot(1),
+            to: Slot(1),
+        }),
+    );
+    dialled.send(0, &answer);
+    dialled.send(0, &question);
+    assert_eq!(dialled.error(), Some(ErrorCode::NotAllowed));
+    assert!(happened(&node, What::From(NodeId(2), Summary::of(&answer, 0))));
+    assert!(!happened(&node, What::From(NodeId(2), Summary::of(&question, 0))));
 }
 
 #[test]
