@@ -842,6 +842,9 @@ impl Machine {
                 cluster_id: self.founding.cluster_id(),
             }));
         }
+        if self.is_founded_told && self.waits_for.is_empty() {
+            return; // for good
+        }
         let waits_for = self.founding.waits_for();
         if waits_for != self.waits_for {
             self.waits_for.clone_from(&waits_for);
@@ -878,6 +881,9 @@ impl Machine {
     }
 
     pub(super) fn drain(&mut self, effects: &mut Vec<Effect>) {
+        if self.out.is_empty() {
+            return;
+        }
         let (founding, bytes_max) = (&self.founding, self.settings.part_bytes);
         let is_sent = |output: &Output| match output {
             Output::Send { to, message } => founding.may_send(*to, message),

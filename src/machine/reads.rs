@@ -216,6 +216,9 @@ impl Machine {
 
     /// Answers the stale reads whose slot is applied.
     pub(super) fn answer_stale(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        if self.reads.stale.is_empty() {
+            return;
+        }
         for read in self.reads.take_stale(self.state.applied()) {
             let age = self.replica.age(now).map(|age| age.as_millis());
             let served = Served::Stale {

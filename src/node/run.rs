@@ -107,11 +107,8 @@ impl Node {
     /// [`Fatal`]: the process must end.
     pub fn turn(&mut self) -> Result<bool, Fatal> {
         let flow = self.turn.run(&mut self.server)?;
-        let now = self.server.now();
-        let overdue = self
-            .server
-            .ending_since()
-            .is_some_and(|since| now.since(since) >= SHUTDOWN_TIMEOUT);
+        let ending_since = self.server.ending_since();
+        let overdue = ending_since.is_some_and(|since| self.server.now().since(since) >= SHUTDOWN_TIMEOUT);
         Ok(flow == Flow::Finished || overdue)
     }
 

@@ -68,6 +68,8 @@ pub struct Turn<F: Files> {
     is_short: bool,
     finished: bool,
     snapshots: Snapshots<F>,
+    /// About when the last turn ended.
+    ended: Time,
     /// Answers since this turn began to gather that nobody has counted yet.
     answered: usize,
     /// See [`MANY`].
@@ -128,6 +130,7 @@ impl<F: Files> Turn<F> {
     ) -> Result<Turn<F>, StorageError> {
         Ok(Turn {
             snapshots: Snapshots::new(snapshot_bytes, &storage, newest)?,
+            ended: Time::ZERO,
             answered: 0,
             many: MANY,
             appended_bytes: 0,
@@ -174,6 +177,7 @@ impl<F: Files> Turn<F> {
     /// [`Fatal`], as in a turn.
     pub fn start(&mut self, door: &mut impl Door) -> Result<(), Fatal> {
         let now = door.now();
+        self.ended = now;
         self.scrub.start(now);
         self.machine.tell_scrub(self.scrub.view());
         self.machine.start(now, &mut self.effects);
@@ -197,8 +201,8 @@ impl<F: Files> Turn<F> {
         self.settle(door)?;
         self.read()?;
         self.storage.prepare_ahead().map_err(Fatal::Storage)?;
-        let now = self.advance_snapshots(door)?;
-        self.look_for_damage(now, door)?;
+        self.ended = self.advance_snapshots(door)?;
+        self.look_for_damage(self.ended, door)?;
         assert!(
             !self.machine.has_to_apply(),
             "T6: a turn leaves what is chosen unapplied"
@@ -239,8 +243,7 @@ impl<F: Files> Turn<F> {
     /// Waits until something comes in or the machine's deadline comes, and takes all that came.
     fn gather(&mut self, door: &mut impl Door) -> Result<Time, Fatal> {
         self.answered = 0; // those of the last turn have left
-        let before = door.now();
-        let wait = self.wait(before);
+        let wait = self.wait(self.ended);
         let came = door.gather(&self.machine, wait, &mut self.inputs);
         came.map_err(Fatal::Poll)?;
         self.gathered(door)
@@ -512,6 +515,9 @@ impl<F: Files> Turn<F> {
 
     /// Carries out effects in their order. Records are kept for the one append, readings for the end of the turn.
     fn carry_out(&mut self, now: Time, door: &mut impl Door) -> Result<(), Fatal> {
+        if self.effects.is_empty() {
+            return Ok(());
+        }
         let mut effects = std::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
             match effect {

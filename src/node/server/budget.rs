@@ -96,6 +96,9 @@ impl Server {
 
     /// Reads on: all who waited if there is room, else the one whose turn it is.
     pub(super) fn unstall(&mut self) {
+        if self.budget.stalled.is_empty() {
+            return;
+        }
         if !self.is_full() {
             self.ready.note_all(std::mem::take(&mut self.budget.stalled));
         } else if let Some(next) = self.budget.next_favoured().filter(|next| *next != self.budget.favoured) {

@@ -145,6 +145,9 @@ impl Server {
 
     /// Feeds the sessions that follow the ring, as far as they read.
     pub(super) fn feed_followers(&mut self) {
+        if self.followers.is_empty() {
+            return;
+        }
         let mut fed = Fed::default();
         for number in self.followers.clone() {
             let Some(link) = self.links.get_mut(number) else {

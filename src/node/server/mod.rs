@@ -428,6 +428,9 @@ impl Server {
     }
 
     fn on_timers(&mut self, machine: &Machine, now: Time) {
+        if self.timers.first().is_none_or(|(at, _)| *at > now) {
+            return;
+        }
         let due: Vec<u64> = self
             .timers
             .iter()

@@ -115,6 +115,9 @@ impl Door for Server {
     fn flush(&mut self) {
         let now = self.clock;
         self.feed_followers();
+        if self.dirty.is_empty() {
+            return;
+        }
         let mut dirty = std::mem::take(&mut self.taken);
         self.dirty.take(&mut dirty);
         for number in &dirty {
