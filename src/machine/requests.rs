@@ -14,9 +14,6 @@ use crate::wire::{Code, Outcome, Request, RequestOp, Served};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// No process relays more requests than this many bits count; starts of one directory fit the bits above.
-const RELAYS_OF_A_START_BITS: u32 = 40;
-
 /// A write that would wait longer than this to be proposed is refused instead. So a node that is asked for more than it can
 /// do serves what it takes soon, and refuses the rest at once. It is a fifth of the time after which a client makes its first
 /// attempt again, elsewhere, while the first would still be served: nobody sees what a request waits for on its way here
@@ -154,11 +151,12 @@ impl WriteQueue {
 }
 
 impl Relays {
-    /// Numbers begin far above all that the starts before used: an answer to a relay of an earlier life of this process,
-    /// which the leader may still owe, must not pass for the answer to one of this life (`rules.md` 22).
+    /// Numbers begin where no start before has counted: an answer to a relay of an earlier life of this process, which the
+    /// leader may still owe, must not pass for the answer to one of this life (`rules.md` 22). The start's token says where,
+    /// since it is drawn at random from 64 bits; a directory that was emptied counts its starts anew.
     pub(super) fn new(start: Start) -> Relays {
         Relays {
-            next: start.counter << RELAYS_OF_A_START_BITS,
+            next: start.token >> 1, // counting on from there comes to no end
             ..Relays::default()
         }
     }

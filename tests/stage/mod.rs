@@ -137,7 +137,7 @@ impl Stage {
     /// Starts a node on what its disk holds. It meets nobody yet.
     fn start(&mut self, id: NodeId) {
         self.starts += 1;
-        let token = self.starts;
+        let token = self.starts << 32; // far apart, as those that are drawn
         let node = self.node(id);
         assert!(node.machine.is_none(), "{id} runs already");
         let start = &mut node.settings.start;
