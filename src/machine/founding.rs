@@ -406,10 +406,8 @@ impl Founding {
         };
         self.features.insert(from, hello.features);
         let mut records: Records = self.check_own_memory(from, peer, written).into_iter().collect();
-        if dialled {
-            let (incarnation, start) = (peer.incarnation, peer.start);
-            self.peers.greet(from, Life { incarnation, start });
-        }
+        let (incarnation, start) = (peer.incarnation, peer.start);
+        self.peers.greet(from, dialled, Life { incarnation, start });
         self.met.insert(from, (peer.incarnation, peer.base));
         if peer.founded {
             records.extend(self.identity.lease.fix(peer.lease_ms));
@@ -424,9 +422,10 @@ impl Founding {
         records
     }
 
-    /// A frame of a peer behind its HELLO: what the HELLO said of it is remembered from now on.
-    pub(super) fn on_frame(&mut self, from: NodeId, written: u64) -> Option<(Record, Life)> {
-        self.peers.hear(from, written)
+    /// A frame of a peer behind its HELLO, on the connection that it dialled or the other: what the HELLO said of it is
+    /// remembered from now on.
+    pub(super) fn on_frame(&mut self, from: NodeId, dialled: bool, written: u64) -> Option<(Record, Life)> {
+        self.peers.hear(from, dialled, written)
     }
 
     /// A peer whose memory is whole tells what it remembers of others.

@@ -34,7 +34,8 @@ pub enum Input {
         from: NodeId,
         /// What it said; always of the node kind.
         hello: Hello,
-        /// Whether the peer dialled: then what comes of it next comes behind this HELLO, of a process that has read ours.
+        /// Whether the peer dialled: then what comes of it as anything but [`Input::Answer`] comes behind this HELLO, of a
+        /// process that has read ours; else what comes so.
         dialled: bool,
     },
     /// A connection that this node dialled to `peer` is through its handshake: what is sent from now on may arrive.
@@ -54,6 +55,13 @@ pub enum Input {
     },
     /// A message of agreement.
     Paxos {
+        /// Who.
+        from: NodeId,
+        /// What.
+        message: paxos::Message,
+    },
+    /// A short answer, on a connection that this node dialled.
+    Answer {
         /// Who.
         from: NodeId,
         /// What.

@@ -220,18 +220,25 @@ impl Machine {
                 self.replica.on_died(now, peer, &mut self.out);
                 self.leave_install(now, peer);
             }
-            Input::Paxos { from, message } => self.on_paxos(now, from, message, effects),
+            Input::Paxos { from, message } => {
+                self.on_frame(from, true, effects);
+                self.on_paxos(now, from, message, effects);
+            }
+            Input::Answer { from, message } => {
+                self.on_frame(from, false, effects);
+                self.on_paxos(now, from, message, effects);
+            }
             Input::Roster { from, founded, roster } => {
-                self.on_frame(from, effects);
+                self.on_frame(from, true, effects);
                 let records = self.founding.on_roster(from, founded, &roster, self.out.written());
                 self.append(records, effects);
             }
             Input::Forward { from, relay, request } => {
-                self.on_frame(from, effects);
+                self.on_frame(from, true, effects);
                 self.on_request(now, Origin::Peer { node: from, relay }, request, effects);
             }
             Input::ForwardReply { from, relay, reply } => {
-                self.on_frame(from, effects);
+                self.on_frame(from, true, effects);
                 self.on_forward_reply(from, relay, reply, effects);
             }
             // It only joined what waits: what follows from that, follows the turn's `Gathered`.

@@ -5,7 +5,6 @@ use super::machine::Machine;
 use crate::paxos::recovery::Stage;
 use crate::paxos::{Message, NodeId};
 use crate::time::Time;
-use crate::wire::frame::FrameType;
 use crate::wire::message::ErrorCode;
 use std::time::Duration;
 
@@ -13,9 +12,10 @@ use std::time::Duration;
 const WORDS_AFTER: Duration = Duration::from_secs(5);
 
 impl Machine {
-    /// A frame of a peer: what its HELLO said is remembered from now on, and votes of this node name its life at once.
-    pub(super) fn on_frame(&mut self, from: NodeId, effects: &mut Vec<Effect>) {
-        if let Some((record, life)) = self.founding.on_frame(from, self.out.written()) {
+    /// A frame of a peer, on a connection that it dialled or answered (`dialled`): what its HELLO there said is remembered from
+    /// now on, and votes of this node name its life at once.
+    pub(super) fn on_frame(&mut self, from: NodeId, dialled: bool, effects: &mut Vec<Effect>) {
+        if let Some((record, life)) = self.founding.on_frame(from, dialled, self.out.written()) {
             self.replica.expect(from, life.incarnation.generation);
             self.append(vec![record], effects);
         }
@@ -23,10 +23,6 @@ impl Machine {
 
     /// A message of agreement. What concerns who somebody is, founding looks at first.
     pub(super) fn on_paxos(&mut self, now: Time, from: NodeId, message: Message, effects: &mut Vec<Effect>) {
-        // A short answer may be of a process that is no more, on a connection older than the HELLO that came last (F5).
-        if !FrameType::of_message(&message).is_short_answer() {
-            self.on_frame(from, effects);
-        }
         match &message {
             Message::Recover {
                 incarnation,

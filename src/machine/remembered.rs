@@ -1,9 +1,9 @@
 //! What this node remembers of its peers: the newest life and start of each that it met (`rules.md` 2).
 //!
 //! That is the evidence by which a peer that lost its memory finds out. Invariants:
-//! * F5. A life or start takes the place of the one before only when its node has sent a frame behind its HELLO, and so has
-//!   read what was remembered until then. An old copy of a directory whose handshake breaks wipes out no evidence. A short
-//!   answer is no such frame: it comes on a connection that this node dialled, maybe to the process before.
+//! * F5. A life or start takes the place of the one before only when its node has sent a frame behind its HELLO, on the same
+//!   connection, and so has read what was remembered until then. An old copy of a directory whose handshake breaks wipes out
+//!   no evidence, nor does what the process before it has sent on another connection.
 //! * F6. One directory counts its starts up: what comes with as low a count and another token changes nothing.
 
 use crate::paxos::{Incarnation, Life, NodeId};
@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub(super) struct Remembered {
     peers: BTreeMap<NodeId, Known>,
-    /// F5: what a HELLO said on a connection on which nothing came behind it yet.
-    greeted: BTreeMap<NodeId, Life>,
+    /// F5: what a HELLO said on a connection on which nothing came behind it yet; by whether the node dialled that itself.
+    greeted: BTreeMap<(NodeId, bool), Life>,
 }
 
 /// A life and start, and the record that keeps it; 0 once that was seen to be durable.
@@ -36,19 +36,22 @@ impl Remembered {
         self.peers.get(&node).map(|known| known.life)
     }
 
-    /// A HELLO of `node` on a connection that it dialled; it passed the check.
-    pub(super) fn greet(&mut self, node: NodeId, life: Life) {
+    /// A HELLO of `node`, which passed the check, on a connection that it dialled or answered (`dialled`).
+    pub(super) fn greet(&mut self, node: NodeId, dialled: bool, life: Life) {
         if self.is_news(node, life) {
-            self.greeted.insert(node, life);
+            self.greeted.insert((node, dialled), life);
         } else {
-            self.greeted.remove(&node);
+            self.greeted.remove(&(node, dialled));
         }
     }
 
-    /// A frame of `node` behind its HELLO: the record that keeps what the HELLO said, if that is news. `written` is the
-    /// number of the last record so far.
-    pub(super) fn hear(&mut self, node: NodeId, written: u64) -> Option<(Record, Life)> {
-        let life = self.greeted.remove(&node)?;
+    /// A frame of `node` behind its HELLO, on the connection that it dialled or the other (`dialled`): the record that keeps what the HELLO said,
+    /// if that is news. `written` is the number of the last record so far.
+    pub(super) fn hear(&mut self, node: NodeId, dialled: bool, written: u64) -> Option<(Record, Life)> {
+        if self.greeted.is_empty() {
+            return None;
+        }
+        let life = self.greeted.remove(&(node, dialled))?;
         self.remember(node, life, written).map(|record| (record, life))
     }
 
@@ -108,13 +111,14 @@ mod tests {
     fn a_new_start_is_remembered_once_its_node_has_read_what_was_remembered_before() {
         let (mut peers, n2) = (Remembered::default(), NodeId(2));
         peers.recover(n2, life(1, 5, 55));
-        peers.greet(n2, life(1, 9, 99));
+        peers.greet(n2, true, life(1, 9, 99));
         assert_eq!(peers.of(n2), Some(life(1, 5, 55)), "its HELLO alone changes nothing");
-        peers.greet(n2, life(1, 10, 100));
-        let (record, _) = peers.hear(n2, 3).expect("a frame behind the second HELLO");
+        peers.greet(n2, true, life(1, 10, 100));
+        assert!(peers.hear(n2, false, 3).is_none(), "it came on another connection");
+        let (record, _) = peers.hear(n2, true, 3).expect("a frame behind the second HELLO");
         assert!(matches!(record, Record::Peer { start, .. } if start.counter == 10));
         assert_eq!(peers.of(n2), Some(life(1, 10, 100)));
-        assert!(peers.hear(n2, 4).is_none(), "once");
+        assert!(peers.hear(n2, true, 4).is_none(), "once");
         assert_eq!(peers.newly_durable(3), []);
         assert_eq!(peers.newly_durable(4), [(n2, life(1, 10, 100).incarnation)]);
     }
@@ -124,8 +128,8 @@ mod tests {
         let (mut peers, n2) = (Remembered::default(), NodeId(2));
         peers.recover(n2, life(2, 5, 55));
         for older in [life(2, 5, 56), life(2, 4, 1), life(1, 9, 9)] {
-            peers.greet(n2, older);
-            assert!(peers.hear(n2, 1).is_none(), "{older:?}");
+            peers.greet(n2, true, older);
+            assert!(peers.hear(n2, true, 1).is_none(), "{older:?}");
         }
         assert!(peers.remember(n2, life(3, 1, 1), 1).is_some());
     }

@@ -171,33 +171,30 @@ fn a_stall_that_is_over_refuses_nobody_whose_write_this_turn_proposes() {
 }
 
 #[test]
-fn a_short_answer_of_a_process_that_is_no_more_makes_no_newer_start_remembered() {
-    let [one, two] = [1, 2].map(NodeId);
-    let mut machine = Machine::new(Settings::new(one, vec![one, two]));
-    let step = |machine: &mut Machine, input| {
-        let mut effects = Vec::new();
-        machine.step(Time::from_millis(1), input, &mut effects);
-        let remembers = |effect: &Effect| matches!(effect, Effect::Append(Record::Peer { node, .. }) if *node == two);
-        effects.iter().any(remembers)
-    };
-    let mut hello = machine.hello_to(None);
-    if let HelloKind::Node(own) = &mut hello.kind {
-        own.node = two;
-        own.incarnation.token ^= 1;
-        own.start.token ^= 1;
+fn a_newer_start_is_remembered_by_what_comes_behind_its_hello_and_not_by_what_the_process_before_it_answered() {
+    let [one, from] = [1, 2].map(NodeId);
+    let (ballot, promised) = (Ballot { round: 1, node: one }, Ballot { round: 2, node: from });
+    let answer = Message::Nack { ballot, promised };
+    for (dialled, answer_counts) in [(true, false), (false, true)] {
+        let mut machine = Machine::new(Settings::new(one, vec![one, from]));
+        let mut hello = machine.hello_to(None);
+        if let HelloKind::Node(own) = &mut hello.kind {
+            own.node = from;
+            own.incarnation.token ^= 1;
+            own.start.token ^= 1;
+        }
+        let mut is_remembered_by = |input| {
+            let mut effects = Vec::new();
+            machine.step(Time::from_millis(1), input, &mut effects);
+            let remembers =
+                |effect: &Effect| matches!(effect, Effect::Append(Record::Peer { node, .. }) if *node == from);
+            effects.iter().any(remembers)
+        };
+        assert!(!is_remembered_by(Input::Hello { from, hello, dialled }));
+        // On the connection that this node dialled; if the peer has dialled anew, to the process before.
+        let message = answer.clone();
+        assert_eq!(is_remembered_by(Input::Answer { from, message }), answer_counts);
+        let message = answer.clone();
+        assert_eq!(is_remembered_by(Input::Paxos { from, message }), !answer_counts);
     }
-    // A newer process of node 2 has dialled; what the older one answered stands in another socket, and is read now.
-    let (from, dialled) = (two, true);
-    step(&mut machine, Input::Hello { from, hello, dialled });
-    let (ballot, promised) = (Ballot { round: 1, node: one }, Ballot { round: 2, node: two });
-    let message = Message::Nack { ballot, promised };
-    assert!(
-        !step(&mut machine, Input::Paxos { from, message }),
-        "it came behind no HELLO of the newer one"
-    );
-    let message = Message::Fetch {
-        from: Slot(1),
-        to: Slot(1),
-    };
-    assert!(step(&mut machine, Input::Paxos { from, message }), "it did");
 }

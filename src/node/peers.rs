@@ -87,11 +87,12 @@ impl Peer {
     }
 
     /// The connection on which a frame for the peer leaves now, if there is one. A short answer goes where the question came
-    /// from, so that it carries TCP's acknowledgement of it, which else goes by itself.
+    /// from, so that it carries TCP's acknowledgement of it, which else goes by itself; but only while the peer can be dialled,
+    /// too: a leader whom its followers cannot reach by themselves can serve nobody through them, and must not be kept.
     pub fn link_for(&self, frame: &Frame) -> Option<u64> {
+        let own = self.outgoing.filter(|_| self.is_up())?;
         let is_answer = self.takes_answers && FrameType::of(frame).is_short_answer();
-        let asked_on = self.incoming.filter(|_| is_answer);
-        asked_on.or_else(|| self.outgoing.filter(|_| self.is_up()))
+        Some(self.incoming.filter(|_| is_answer).unwrap_or(own))
     }
 
     /// The peer dialled `connection`, which is through its handshake; `features` are those of its HELLO. Gives back the
@@ -238,9 +239,9 @@ mod tests {
         });
         assert_eq!(peer.link_for(&answer), None);
         assert_eq!(peer.accepted(1, FEATURE_ANSWERS), None);
-        assert_eq!((peer.link_for(&answer), peer.link_for(&question)), (Some(1), None));
         peer.dialled(2);
         assert_eq!(peer.link_for(&question), None, "not before its handshake");
+        assert_eq!(peer.link_for(&answer), None, "who cannot be dialled is not answered");
         peer.came_up(Time::ZERO);
         assert_eq!((peer.link_for(&answer), peer.link_for(&question)), (Some(1), Some(2)));
         assert_eq!(peer.accepted(3, FEATURE_ANSWERS), Some(1));

@@ -201,8 +201,8 @@ impl<F: Files> Turn<F> {
         self.settle(door)?;
         self.read()?;
         self.storage.prepare_ahead().map_err(Fatal::Storage)?;
-        self.ended = self.advance_snapshots(door)?;
-        self.look_for_damage(self.ended, door)?;
+        let now = self.advance_snapshots(door)?;
+        self.ended = self.look_for_damage(now, door)?;
         assert!(
             !self.machine.has_to_apply(),
             "T6: a turn leaves what is chosen unapplied"
@@ -491,9 +491,9 @@ impl<F: Files> Turn<F> {
     }
 
     /// A slice of the scrub, if it is time; and what is to be done about damage, however it was found, is begun.
-    fn look_for_damage(&mut self, now: Time, door: &mut impl Door) -> Result<(), Fatal> {
+    fn look_for_damage(&mut self, now: Time, door: &mut impl Door) -> Result<Time, Fatal> {
         if !self.scrub.is_due(now) && self.damage.is_empty() {
-            return Ok(());
+            return Ok(now);
         }
         let kept = self.snapshots.kept_slots();
         let found = self.scrub.step(now, &self.storage, &kept)?;
@@ -510,7 +510,8 @@ impl<F: Files> Turn<F> {
             };
             self.snapshots.heed_damage(finding, &mut hands)?;
         }
-        self.carry_out(now, door)
+        self.carry_out(now, door)?;
+        Ok(door.now())
     }
 
     /// Carries out effects in their order. Records are kept for the one append, readings for the end of the turn.

@@ -18,7 +18,7 @@ use crate::node::ring::What;
 use crate::paxos::{self, Message, NodeId};
 use crate::storage::sim::SimDisk;
 use crate::time::{Boottime, Time};
-use crate::wire::frame::{self, FRAME_BYTES_MAX};
+use crate::wire::frame::{self, FRAME_BYTES_MAX, FrameType};
 use crate::wire::message::ErrorCode;
 use crate::wire::{Frame, Hello, HelloKind, Record, Reply, Request, Transfer};
 use bytes::{Bytes, BytesMut};
@@ -64,13 +64,13 @@ enum Role {
     Fresh,
     /// A client's.
     Client,
-    /// A peer's own, on which it speaks.
+    /// A peer's own, on which it speaks, and is given short answers.
     From(NodeId),
     /// Dialled, not connected.
     Dialling(NodeId),
     /// Connected, no answer to our HELLO yet.
     Greeting(NodeId),
-    /// Dialled, and through its handshake: this node speaks on it.
+    /// Dialled, and through its handshake: this node speaks on it, and is given short answers.
     To(NodeId),
 }
 
@@ -285,13 +285,17 @@ impl SimDoor {
             }
             (Role::Client, Frame::Request(request)) => self.take_request((connection, request_id), request, at, inputs),
             (_, Frame::Error { .. }) => self.close(connection, inputs),
-            (Role::From(from) | Role::To(from), frame) => {
+            (Role::From(from), frame) => {
                 if let Frame::Paxos(message) = &frame {
                     self.shared.checks.borrow_mut().hears(self.node, from, message);
                 }
                 inputs.extend(peer_input(from, request_id, frame));
             }
-            // A frame that came before the HELLO, or behind the end.
+            (Role::To(from), Frame::Paxos(message)) if FrameType::of_message(&message).is_short_answer() => {
+                self.shared.checks.borrow_mut().hears(self.node, from, &message);
+                inputs.push(Input::Answer { from, message });
+            }
+            // A frame that came before the HELLO, behind the end, or the wrong way.
             _ => self.close(connection, inputs),
         }
     }

@@ -266,16 +266,12 @@ impl FrameType {
         )
     }
 
-    /// Whether it answers a message of agreement in a few bytes: then it goes back on the connection that brought the question
-    /// (`protocol.md`, *How nodes connect*), and so proves nothing about any other connection of its sender.
+    /// Whether it answers a leader or candidate in a few bytes: then it goes back on the connection that brought the question
+    /// (`protocol.md`, *How nodes connect*). READ_POSITION_ANSWER is none: its watermark must not overtake the ACCEPTs below it.
     pub fn is_short_answer(self) -> bool {
         matches!(
             self,
-            FrameType::Accepted
-                | FrameType::Nack
-                | FrameType::PreVoteAnswer
-                | FrameType::HeartbeatAck
-                | FrameType::ReadPositionAnswer
+            FrameType::Accepted | FrameType::Nack | FrameType::PreVoteAnswer | FrameType::HeartbeatAck
         )
     }
 

@@ -1,6 +1,6 @@
 //! What comes in: bytes into frames, frames into inputs, each judged by who may send it.
 
-use super::{Link, Role, Server};
+use super::{Role, Server};
 use crate::machine::{Input, Machine, QUEUE_WAIT_MAX, RequestId, busy_for};
 use crate::node::connection::Fill;
 use crate::node::faults::Fate;
@@ -261,8 +261,10 @@ impl Server {
     }
 
     fn on_peer_frame(&mut self, number: u64, request_id: u64, frame: Frame, now: Time) {
-        let Some(from) = self.links.get(number).and_then(Link::peer) else {
-            return;
+        let (from, is_answer) = match self.links.get(number).map(|link| &link.role) {
+            Some(Role::From(peer)) => (*peer, false),
+            Some(Role::To(peer)) => (*peer, true),
+            _ => return,
         };
         let summary = Summary::of(&frame, request_id);
         let fate = self.faults.on_receive(now, from);
@@ -271,9 +273,11 @@ impl Server {
             return self.ring.push(now, What::Dropped(from, summary, "fault"));
         }
         self.ring.push(now, What::From(from, summary));
-        let Some(input) = peer_input(from, request_id, frame) else {
-            return;
+        let input = match frame {
+            Frame::Paxos(message) if is_answer => Some(Input::Answer { from, message }),
+            frame => peer_input(from, request_id, frame),
         };
+        let Some(input) = input else { return };
         match fate {
             Fate::Delay(span) => self.delayed.hold_input(now + span, input),
             Fate::Pass | Fate::Drop => self.inputs.push(input),
