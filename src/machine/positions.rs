@@ -165,7 +165,7 @@ impl Machine {
     /// The end of a turn at a node that does not lead: one ask for all reads that came, or that wait for too long. A leader
     /// that tells no positions is forwarded them.
     pub(super) fn ask_for_position(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        if !self.reads.are_linearizable() {
+        if self.reads.linearizable() == 0 {
             return;
         }
         let Some(leader) = self.leader_to_relay_to() else {

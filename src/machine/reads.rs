@@ -71,9 +71,9 @@ impl Reads {
         self.fresh.len()
     }
 
-    /// Whether any but stale reads wait.
-    pub(super) fn are_linearizable(&self) -> bool {
-        self.len() > self.stale.len()
+    /// How many wait but for stale ones.
+    pub(super) fn linearizable(&self) -> usize {
+        self.len() - self.stale.len()
     }
 
     /// Whether reads wait for a position that was asked for.
@@ -292,10 +292,12 @@ mod tests {
             }
         }
         reads.place(2, Slot(7));
+        reads.push_stale(read(5), Slot(9));
+        assert_eq!((reads.linearizable(), reads.len()), (4, 5), "wherever they stand");
         for request in 1..=4 {
             let expired = reads.take_expired(Time::from_millis(1_000 + request));
             assert_eq!(expired.len(), 1, "read {request}");
         }
-        assert_eq!(reads.len(), 0);
+        assert_eq!((reads.linearizable(), reads.len()), (0, 1));
     }
 }

@@ -27,7 +27,9 @@ use super::connection::Connection;
 use super::debug;
 use super::faults::Faults;
 use super::flags::{Config, DebugListen};
-use super::limits::{EVENTS_PER_POLL, POLLS_PER_GATHER, READ_CHUNK_BYTES, TURN_INPUTS_MAX, TURN_READ_BYTES};
+use super::limits::{
+    EVENTS_PER_POLL, POLLS_AWAKE, POLLS_PER_GATHER, READ_CHUNK_BYTES, TURN_INPUTS_MAX, TURN_READ_BYTES,
+};
 use super::link::{Link, Overdue, Role};
 use super::logging::Complaints;
 use super::marks::Marks;
@@ -284,7 +286,7 @@ impl Server {
 
     /// Waits for the sockets, and reads what is ready.
     fn take_what_comes(&mut self, machine: &Machine, wait: Option<Duration>) -> io::Result<()> {
-        self.poll_all(wait)?;
+        self.poll_all(wait, machine.awaits_word_on_few_reads())?;
         let now = self.clock;
         self.accept_all(machine, now);
         self.unstall();
@@ -328,10 +330,10 @@ impl Server {
     }
 
     /// Polls until no full batch of events comes any more: what waited before this turn is known to it (T5 of turn.rs).
-    fn poll_all(&mut self, wait: Option<Duration>) -> io::Result<()> {
+    fn poll_all(&mut self, wait: Option<Duration>, stays_awake: bool) -> io::Result<()> {
         let mut wait = self.wait(wait);
         for _ in 0..POLLS_PER_GATHER {
-            let polled = self.poll.poll(&mut self.events, wait);
+            let polled = self.poll_once(wait, stays_awake);
             let now = self.look_at_clock();
             match polled {
                 Ok(()) => {}
@@ -348,6 +350,20 @@ impl Server {
             wait = Some(Duration::ZERO);
         }
         Ok(())
+    }
+
+    /// One batch of events, or none once `wait` is over. `stays_awake`: what is waited for is near.
+    fn poll_once(&mut self, wait: Option<Duration>, stays_awake: bool) -> io::Result<()> {
+        if stays_awake && wait != Some(Duration::ZERO) {
+            for _ in 0..POLLS_AWAKE {
+                self.poll.poll(&mut self.events, Some(Duration::ZERO))?;
+                if !self.events.is_empty() {
+                    return Ok(());
+                }
+                std::thread::yield_now();
+            }
+        }
+        self.poll.poll(&mut self.events, wait)
     }
 
     /// How long the poll may wait (S2): the machine's `wait`, or until a deadline of our own.
