@@ -35,8 +35,6 @@ use std::time::Duration;
 
 /// How often requests that wait are looked through for passed deadlines (before proposing, each is looked at exactly).
 const SWEEP: Duration = Duration::from_millis(20);
-/// So many reads that wait for peers leave a node with nothing to do meanwhile.
-const FEW_READS: usize = 4;
 /// This part of the reserve is left by deletes: with less, only votes go on.
 const RESERVE_FOR_VOTES: u64 = 4;
 /// Longest time that a client may ask a node to wait; longer deadlines are cut to it.
@@ -645,13 +643,6 @@ impl Machine {
     /// Whether somebody here waits for what is to be applied.
     pub fn is_waited_for(&self) -> bool {
         !self.proposed.is_empty() || self.reads.len() > 0 || self.asks.len() > 0
-    }
-
-    /// Whether all that is waited for here is the word of peers on a few reads: it takes one round trip, and no sync. While
-    /// more wait, there is other work meanwhile.
-    pub fn awaits_word_on_few_reads(&self) -> bool {
-        let reads = self.reads.linearizable() + self.asks.len();
-        self.proposed.is_empty() && (1..=FEW_READS).contains(&reads)
     }
 
     /// Applies what is chosen, and answers whom that answers. A step apart, so that what others wait for leaves first.

@@ -16,6 +16,9 @@ use crate::wire::{Outcome, Served};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
+/// So many reads that wait for peers leave a node with nothing to do meanwhile.
+const FEW_READS: usize = 4;
+
 /// A read that waits.
 #[derive(Debug)]
 pub(super) struct Read {
@@ -197,6 +200,13 @@ impl Machine {
         }
         self.reads.begin(round, index);
         self.asks.begin(round, index);
+    }
+
+    /// Whether all that is waited for here is the word of peers on a few reads: it takes one round trip, and no sync. While
+    /// more wait, there is other work meanwhile.
+    pub fn awaits_word_on_few_reads(&self) -> bool {
+        let reads = self.reads.linearizable() + self.asks.len();
+        self.proposed.is_empty() && (1..=FEW_READS).contains(&reads)
     }
 
     /// Answers the reads that can be.

@@ -45,12 +45,9 @@ impl Remembered {
         }
     }
 
-    /// A frame of `node` behind its HELLO, on the connection that it dialled or the other (`dialled`): the record that keeps what the HELLO said,
-    /// if that is news. `written` is the number of the last record so far.
+    /// A frame of `node` behind its HELLO, on the connection that it dialled or the other (`dialled`): the record that keeps
+    /// what the HELLO said, if that is news. `written` is the number of the last record so far.
     pub(super) fn hear(&mut self, node: NodeId, dialled: bool, written: u64) -> Option<(Record, Life)> {
-        if self.greeted.is_empty() {
-            return None;
-        }
         let life = self.greeted.remove(&(node, dialled))?;
         self.remember(node, life, written).map(|record| (record, life))
     }

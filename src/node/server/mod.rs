@@ -333,7 +333,7 @@ impl Server {
     fn poll_all(&mut self, wait: Option<Duration>, stays_awake: bool) -> io::Result<()> {
         let mut wait = self.wait(wait);
         for _ in 0..POLLS_PER_GATHER {
-            let polled = self.poll_once(wait, stays_awake);
+            let polled = self.next_events(wait, stays_awake);
             let now = self.look_at_clock();
             match polled {
                 Ok(()) => {}
@@ -353,7 +353,7 @@ impl Server {
     }
 
     /// One batch of events, or none once `wait` is over. `stays_awake`: what is waited for is near.
-    fn poll_once(&mut self, wait: Option<Duration>, stays_awake: bool) -> io::Result<()> {
+    fn next_events(&mut self, wait: Option<Duration>, stays_awake: bool) -> io::Result<()> {
         if stays_awake && wait != Some(Duration::ZERO) {
             for _ in 0..POLLS_AWAKE {
                 self.poll.poll(&mut self.events, Some(Duration::ZERO))?;
