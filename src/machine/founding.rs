@@ -14,6 +14,7 @@ use super::leases::LeaseLength;
 use super::memory::{Memory, Verdict};
 use super::remembered::Remembered;
 use crate::paxos::{Ballot, Incarnation, Life, Membership, Message, NodeId, Slot, Start};
+use crate::wire::frame::FrameType;
 use crate::wire::hello::{Base, HelloKind, NodeHello, cluster_id};
 use crate::wire::message::ErrorCode;
 use crate::wire::{Hello, Record, RosterEntry, hello};
@@ -30,6 +31,8 @@ pub(super) struct Identity {
     pub(super) base: Base,
     pub(super) advertise: String,
     pub(super) debug: String,
+    /// But for leases.
+    pub(super) features: u64,
     pub(super) lease: LeaseLength,
 }
 
@@ -190,19 +193,23 @@ impl Founding {
 
     /// Whether a message may go to a peer: what it does not know ends its connection; and see [`Memory::is_silent`].
     pub(super) fn may_send(&self, peer: NodeId, message: &Message) -> bool {
-        let needed = match message {
-            Message::Recover { .. } | Message::RecoverAnswer(_) | Message::Forgotten { .. } => hello::FEATURE_RECOVERY,
-            Message::Release { .. } => hello::FEATURE_LEASES,
-            Message::ReadPosition { .. } | Message::ReadPositionAnswer { .. } => hello::FEATURE_READ_POSITIONS,
-            _ => 0,
-        };
-        self.knows(peer, needed) && !self.is_silent()
+        self.both_know(peer, FrameType::of_message(message).needs()) && !self.is_silent()
     }
 
-    /// Whether a peer has these feature bits.
-    pub(super) fn knows(&self, peer: NodeId, needed: u64) -> bool {
-        let has = self.features.get(&peer).copied().unwrap_or_default();
-        has & needed == needed
+    /// Whether this node and a peer have these feature bits.
+    pub(super) fn both_know(&self, peer: NodeId, needed: u64) -> bool {
+        let of_peer = self.features.get(&peer).copied().unwrap_or_default();
+        self.own_features() & of_peer & needed == needed
+    }
+
+    /// What this node offers: what its build can do, and leases if its cluster has them.
+    fn own_features(&self) -> u64 {
+        let leases = if self.identity.lease.ms() > 0 {
+            hello::FEATURE_LEASES
+        } else {
+            0
+        };
+        self.identity.features | leases
     }
 
     /// The cluster's id, once a roster is held; else 0.
@@ -265,11 +272,10 @@ impl Founding {
             .map(|life| (life.incarnation, life.start));
         let (founded, roster) = self.told().unwrap_or_default();
         let lease_ms = self.identity.lease.ms();
-        let leases = if lease_ms > 0 { hello::FEATURE_LEASES } else { 0 };
         Hello {
             version_min: hello::PROTOCOL_VERSION_MIN,
             version_max: hello::PROTOCOL_VERSION_MAX,
-            features: hello::FEATURES | leases,
+            features: self.own_features(),
             cluster_name: self.identity.cluster_name.clone(),
             cluster_id: if roster.is_empty() { 0 } else { self.cluster_id() },
             kind: HelloKind::Node(NodeHello {

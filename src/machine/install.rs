@@ -110,7 +110,7 @@ impl Machine {
     /// Entries that a peer asked for are not in the log; if a snapshot stands for them, it is offered.
     pub(super) fn offer_snapshot(&self, to: NodeId, first: Slot, effects: &mut Vec<Effect>) -> bool {
         let newest = self.snapshots.kept.first().filter(|newest| newest.slot >= first);
-        let may_be = self.is_sound() && self.founding.knows(to, FEATURE_SNAPSHOTS);
+        let may_be = self.is_sound() && self.founding.both_know(to, FEATURE_SNAPSHOTS);
         let Some(newest) = newest.filter(|_| may_be) else {
             return false;
         };

@@ -5,8 +5,9 @@ use crate::paxos::replica::PART_BYTES;
 use crate::paxos::{self, Entry, Incarnation, NodeId, Slot, Start};
 use crate::rules::Rules;
 use crate::time::Boottime;
+use crate::wire::hello::{Base, FEATURES};
 use crate::wire::transfer::Transfer;
-use crate::wire::{Hello, Record, Reply, Request, RosterEntry, hello::Base};
+use crate::wire::{Hello, Record, Reply, Request, RosterEntry};
 use bytes::Bytes;
 use std::fmt;
 use std::time::Duration;
@@ -419,6 +420,8 @@ pub struct Settings {
     pub advertise: String,
     /// Address of the debug port, empty if off.
     pub debug: String,
+    /// Feature bits of its build, but for leases: [`FEATURES`]. In a simulation also an older build's.
+    pub features: u64,
     /// Incarnation of the data directory.
     pub incarnation: Incarnation,
     /// This start, synced.
@@ -472,6 +475,7 @@ impl Settings {
             nodes,
             advertise: String::new(),
             debug: String::new(),
+            features: FEATURES,
             incarnation: Incarnation {
                 generation: 1,
                 token: 0x5eed_0000 + u64::from(node.0),

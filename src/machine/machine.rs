@@ -129,6 +129,7 @@ impl Machine {
             base: settings.base,
             advertise: settings.advertise.clone(),
             debug: settings.debug.clone(),
+            features: settings.features,
             lease: LeaseLength::asked(settings.read_lease),
         };
         let (relays, state) = (Relays::new(settings.start), State::under(settings.rules, settings.seed));

@@ -159,7 +159,7 @@ impl Asking {
 impl Machine {
     /// Whether reads that arrive here may be answered here, at a position that `leader` tells.
     pub(super) fn reads_at_position_of(&self, leader: NodeId) -> bool {
-        self.founding.knows(leader, FEATURE_READ_POSITIONS)
+        self.founding.both_know(leader, FEATURE_READ_POSITIONS)
     }
 
     /// The end of a turn at a node that does not lead: one ask for all reads that came, or that wait for too long. A leader

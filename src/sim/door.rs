@@ -19,6 +19,7 @@ use crate::paxos::{self, Message, NodeId};
 use crate::storage::sim::SimDisk;
 use crate::time::{Boottime, Time};
 use crate::wire::frame::{self, FRAME_BYTES_MAX, FrameType};
+use crate::wire::hello::{FEATURE_ANSWERS, FEATURE_LEASES, FEATURES};
 use crate::wire::message::ErrorCode;
 use crate::wire::{Frame, Hello, HelloKind, Record, Reply, Request, Transfer};
 use bytes::{Bytes, BytesMut};
@@ -113,6 +114,8 @@ pub struct SimDoor {
     pub boottime: Clock,
     /// Shortest and longest time that a sync takes, microseconds.
     pub sync_us: (u64, u64),
+    /// Feature bits of the node's build.
+    pub features: u64,
     /// Bytes of frames after which a turn takes no more in.
     pub read_bytes: usize,
     shared: Shared,
@@ -153,6 +156,7 @@ impl SimDoor {
             clock,
             boottime: clock,
             sync_us: (50, 300),
+            features: FEATURES,
             read_bytes: usize::MAX,
             shared,
             disk,
@@ -277,6 +281,7 @@ impl SimDoor {
         let (request_id, frame, is_last) = decode(bytes);
         if let Role::From(peer) | Role::To(peer) = role {
             self.heard.insert(peer, self.now);
+            self.judge_build(role, peer, &frame);
         }
         match (role, frame) {
             (Role::Fresh, Frame::Hello(hello)) => self.greet(connection, hello, machine, inputs),
@@ -300,6 +305,25 @@ impl SimDoor {
         }
     }
 
+    /// No node is sent what its build does not know, or where it does not look for it.
+    fn judge_build(&mut self, role: Role, from: NodeId, frame: &Frame) {
+        let known = self.features | FEATURE_LEASES; // older builds without them take no part in a cluster that has them
+        let frame_type = FrameType::of(frame);
+        let is_answer = role == Role::To(from) && frame_type.is_short_answer();
+        let needed = frame_type.needs() | if is_answer { FEATURE_ANSWERS } else { 0 };
+        if needed & known != needed {
+            let words = format!(
+                "{from} sent {} {}, a build of features {known:#x}; it takes {needed:#x}",
+                self.node,
+                frame.name()
+            );
+            self.judge(Err(Violation {
+                rule: "understood",
+                words,
+            }));
+        }
+    }
+
     fn greet(&mut self, connection: u64, hello: Hello, machine: &Machine, inputs: &mut Vec<Input>) {
         let HelloKind::Node(node) = &hello.kind else {
             self.roles.insert(connection, Role::Client);
@@ -317,7 +341,7 @@ impl SimDoor {
             return self.close(connection, inputs);
         }
         self.roles.insert(connection, Role::From(from));
-        let features = hello.features;
+        let (features, own) = (hello.features, self.features);
         inputs.push(Input::Hello {
             from,
             hello,
@@ -326,7 +350,7 @@ impl SimDoor {
         let older = self
             .peers
             .get_mut(&from)
-            .and_then(|peer| peer.accepted(connection, features));
+            .and_then(|peer| peer.accepted(connection, features & own));
         if let Some(older) = older {
             self.close(older, inputs);
         }

@@ -71,6 +71,8 @@ pub enum Fault {
     RestartAround,
     /// Only one other node hears the leader any more, and then loses its directory: the leader counted what nobody remembers.
     LostVote,
+    /// A node is started again as an older build, which can do less, or as the newest.
+    OtherBuild,
 }
 
 /// Some kinds of faults.
@@ -79,7 +81,7 @@ pub struct FaultSet(u64);
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Fault; 33] = [
+    pub const ALL: [Fault; 34] = [
         Fault::Loss,
         Fault::Duplicate,
         Fault::Reorder,
@@ -113,6 +115,7 @@ impl Fault {
         Fault::LateDuplicate,
         Fault::RestartAround,
         Fault::LostVote,
+        Fault::OtherBuild,
     ];
 
     /// The name in flags and summaries.
@@ -151,6 +154,7 @@ impl Fault {
             Fault::LateDuplicate => "late-duplicate",
             Fault::RestartAround => "restart-around",
             Fault::LostVote => "lost-vote",
+            Fault::OtherBuild => "other-build",
         }
     }
 

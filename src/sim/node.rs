@@ -17,12 +17,21 @@ use crate::storage::scrub::Pace;
 use crate::storage::sim::{Fault as DiskFault, Op as DiskOp, SimDisk};
 use crate::storage::{OpenError, Options, StorageError};
 use crate::time::Time;
-use crate::wire::Record;
+use crate::wire::{Record, hello};
+use fastrand::Rng;
 use std::fmt;
 use std::time::Duration;
 
 /// One life in so many is started without `--read-lease`.
 const LIVES_WITHOUT_THE_OPTION: u64 = 8;
+
+/// What builds can do: the newest, and those before it.
+const BUILDS: [u64; 4] = [
+    hello::FEATURES,
+    hello::FEATURES & !hello::FEATURE_ANSWERS,
+    hello::FEATURES & !hello::FEATURE_READ_POSITIONS,
+    hello::FEATURES & !hello::FEATURE_ANSWERS & !hello::FEATURE_READ_POSITIONS,
+];
 
 /// One node.
 pub struct SimNode {
@@ -170,6 +179,14 @@ impl SimNode {
         self.is_up() && self.paused_until <= now
     }
 
+    /// The next lives are of another build.
+    pub fn change_build(&mut self, rng: &mut Rng) {
+        let others = BUILDS
+            .into_iter()
+            .filter(|features| *features != self.settings.features);
+        self.settings.features = others.collect::<Vec<_>>()[rng.usize(0..BUILDS.len() - 1)];
+    }
+
     /// Starts the process on what the disk holds.
     ///
     /// # Errors
@@ -226,6 +243,7 @@ impl SimNode {
             door: SimDoor::new(self.id, &others, now, clock, disk, seed, shared.clone()),
         };
         life.door.boottime = self.boottime;
+        life.door.features = self.settings.features;
         // As a node reads from a connection in one turn far less than a segment takes.
         life.door.read_bytes = self.segment_bytes as usize / 4;
         life.turn.look_again_from(1);

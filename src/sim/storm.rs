@@ -157,6 +157,11 @@ impl World {
                 self.fault(kind);
                 self.bring_down(node, Death::Killed);
             }
+            Fault::OtherBuild => {
+                self.fault(kind);
+                self.nodes[node].change_build(rng);
+                self.bring_down(node, Death::Killed);
+            }
             Fault::PowerCut => {
                 self.fault(kind);
                 self.lose_power(node);

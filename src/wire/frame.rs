@@ -10,7 +10,7 @@
 
 use super::body::{BODY_BYTES_MAX, BODY_HEAD_BYTES};
 use super::bytes::{DecodeError, Reader, Writer};
-use super::hello::{put_hello, put_roster, take_hello, take_roster};
+use super::hello::{self, put_hello, put_roster, take_hello, take_roster};
 use super::message::{ErrorCode, WORDS_BYTES_MAX};
 use super::{Frame, agreement, answer, command, transfer};
 use crate::paxos::{Entry, Message, message::AcceptedEntry};
@@ -273,6 +273,18 @@ impl FrameType {
             self,
             FrameType::Accepted | FrameType::Nack | FrameType::PreVoteAnswer | FrameType::HeartbeatAck
         )
+    }
+
+    /// The feature bits of those who know it: whom else it reached would close the connection. Not among them, as it is about
+    /// the way and not the frame: [`FEATURE_ANSWERS`](super::hello::FEATURE_ANSWERS).
+    pub fn needs(self) -> u64 {
+        match self {
+            FrameType::Recover | FrameType::RecoverAnswer | FrameType::Forgotten => hello::FEATURE_RECOVERY,
+            FrameType::SnapshotOffer | FrameType::SnapshotAsk | FrameType::SnapshotChunk => hello::FEATURE_SNAPSHOTS,
+            FrameType::Release => hello::FEATURE_LEASES,
+            FrameType::ReadPosition | FrameType::ReadPositionAnswer => hello::FEATURE_READ_POSITIONS,
+            _ => 0,
+        }
     }
 
     /// Whether a node may send it to a node.
