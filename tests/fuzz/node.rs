@@ -7,7 +7,7 @@ use crate::wire::{frames, mend_frames};
 use bytes::BytesMut;
 use clap::Parser;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -36,10 +36,13 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// Alone, or one of three of which the others are not there.
-    fn start(nodes: u16) -> Fixture {
+    /// Alone, or one of three of which the others are not there, but for node 2 if it is said where.
+    fn start(nodes: u16, two: Option<SocketAddr>) -> Fixture {
         let directory = tempfile::tempdir().expect("the system has room for a directory");
-        let member = |node| format!("{node}=127.0.0.1:{node}");
+        let member = |node| match two.filter(|_| node == 2) {
+            Some(address) => format!("2={address}"),
+            None => format!("{node}=127.0.0.1:{node}"),
+        };
         let cluster = (1..=nodes).map(member).collect::<Vec<_>>().join(",");
         let data_dir = directory.path().join("data").display().to_string();
         let flags = format!(
@@ -80,7 +83,11 @@ impl Fixture {
 
     /// Sends all of `bytes` on a connection of its own, ends it, and takes what comes back.
     fn throw(&self, to: SocketAddr, bytes: &[u8], may_wait: bool) -> Vec<u8> {
-        let mut stream = TcpStream::connect(to).expect("the node listens");
+        self.say(TcpStream::connect(to).expect("the node listens"), bytes, may_wait)
+    }
+
+    /// The same on a connection that is there.
+    fn say(&self, mut stream: TcpStream, bytes: &[u8], may_wait: bool) -> Vec<u8> {
         let patience = if may_wait { PATIENCE_MIN } else { PATIENCE_MAX };
         stream.set_read_timeout(Some(patience)).expect("a timeout");
         // The node may close before it has taken everything.
@@ -105,6 +112,23 @@ impl Fixture {
             "the node's thread has ended"
         );
         answer
+    }
+
+    /// Says `bytes` as node 2, which listens there, on a connection that the node dials.
+    fn be_dialled(&self, two: &TcpListener, bytes: &[u8]) -> Vec<u8> {
+        // A connection of node 2 that came and went ends whatever the node waits for before it dials again.
+        self.throw(self.address, &hello(peer()), false);
+        for _ in 0..PATIENCE_MAX.as_millis() {
+            match two.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false).expect("a socket can block");
+                    return self.say(stream, bytes, false);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(1)),
+                Err(error) => panic!("nobody can dial here: {error}"),
+            }
+        }
+        panic!("the node does not dial");
     }
 
     /// Somebody who behaves is served.
@@ -182,15 +206,26 @@ fn words_of(answer: &[u8]) -> String {
 }
 
 fn fuzz_frames(name: &'static str, nodes: u16, hello: &[u8], may_follow: impl Fn(FrameType) -> bool) {
-    let node = Fixture::start(nodes);
+    let node = Fixture::start(nodes, None);
+    fuzz_streams((name, 2_000), streams(hello, may_follow), &node, |stream| {
+        node.throw(node.address, stream, name == "node-client")
+    });
+}
+
+fn fuzz_streams(
+    (name, cases): (&'static str, u64),
+    streams: Vec<Vec<u8>>,
+    node: &Fixture,
+    say: impl Fn(&[u8]) -> Vec<u8>,
+) {
     let target = Target {
         mend: mend_frames,
-        ..Target::new(name, streams(hello, may_follow), 2_000)
+        ..Target::new(name, streams, cases)
     };
     let mut cases = 0_u32;
     fuzz(&target, |stream| {
         cases += 1;
-        let answer = node.throw(node.address, stream, name == "node-client");
+        let answer = say(stream);
         if cases.is_multiple_of(64) {
             node.assert_serves();
         }
@@ -218,8 +253,25 @@ fn a_node_answers_or_closes_whatever_a_peer_says() {
 }
 
 #[test]
+fn a_node_closes_whatever_a_peer_says_that_it_dialled() {
+    let two = TcpListener::bind("127.0.0.1:0").expect("the system has a port");
+    two.set_nonblocking(true).expect("a socket need not block");
+    let node = Fixture::start(3, Some(two.local_addr().expect("it listens")));
+    let answers = |frame: FrameType| {
+        let always = matches!(frame, FrameType::Ping | FrameType::Pong | FrameType::Error);
+        always || frame.is_short_answer()
+    };
+    fuzz_streams(
+        ("node-dialled", 1_000),
+        streams(&hello(peer()), answers),
+        &node,
+        |stream| node.be_dialled(&two, stream),
+    );
+}
+
+#[test]
 fn the_debug_port_ends_every_answer_whatever_a_person_types() {
-    let node = Fixture::start(1);
+    let node = Fixture::start(1, None);
     let lines = "help\nping\nstatus\nready\npeers\nballots\nslots 1 5\nslots\ndigests\nsessions 3\ntimers\nconfig\nmetrics\ntail 5\n\
         json status\njson slots\nput k v --prev\nget k\nget k --stale --at-least 3\ncas k --old v w\ndel k\nfault clear\nquit\n";
     let mut seeds: Vec<Vec<u8>> = lines.lines().map(|line| format!("{line}\n").into_bytes()).collect();
