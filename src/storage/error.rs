@@ -45,6 +45,8 @@ pub enum DamageKind {
     UnitHeader,
     /// The head of a record: nobody can tell what it said.
     RecordHead,
+    /// Nothing: a record is whole, of a kind that this build does not know. A newer one wrote it, and what it says may bind.
+    NewerRecord,
     /// The body of a record: its head says what it was.
     RecordBody,
     /// The header of a snapshot.
@@ -192,7 +194,10 @@ impl fmt::Display for Damage {
             kind,
             what,
         } = self;
-        write!(f, "{file} is damaged at offset {offset} ({kind}): {what}")
+        match kind {
+            DamageKind::NewerRecord => write!(f, "{file} at offset {offset}: {what}"),
+            _ => write!(f, "{file} is damaged at offset {offset} ({kind}): {what}"),
+        }
     }
 }
 
@@ -204,6 +209,7 @@ impl DamageKind {
             DamageKind::SegmentHeader => "segment_header",
             DamageKind::UnitHeader => "unit_header",
             DamageKind::RecordHead => "record_head",
+            DamageKind::NewerRecord => "newer_record",
             DamageKind::RecordBody => "record_body",
             DamageKind::SnapshotHeader => "snapshot_header",
             DamageKind::SnapshotBlock => "snapshot_block",
@@ -223,7 +229,7 @@ impl OpenError {
     /// Whether it says that the log, and with it what this node promised, is lost; though it is clear whose it was.
     pub fn is_loss_of_memory(&self) -> bool {
         match self {
-            OpenError::Damage(damage) => damage.kind != DamageKind::Identity,
+            OpenError::Damage(damage) => !matches!(damage.kind, DamageKind::Identity | DamageKind::NewerRecord),
             OpenError::NoSnapshot { .. } | OpenError::Missing { .. } => true,
             OpenError::Failed(_)
             | OpenError::CannotWrite { .. }
@@ -248,6 +254,7 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.finding().fmt(f)?;
         match self {
+            OpenError::Damage(damage) if damage.kind == DamageKind::NewerRecord => Ok(()), // it says so itself
             OpenError::Damage(_) | OpenError::NoSnapshot { .. } | OpenError::Missing { .. } => {
                 write!(f, "; {NEXT_STEP}")
             }

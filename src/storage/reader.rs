@@ -223,7 +223,7 @@ impl<Fs: Files> LogReader<Fs> {
             Err(what) => return Err(damage(self, what)),
         };
         let checked = unit::check_head(self.read(at, head_bytes, SLICE_BYTES)?, at);
-        let head = checked.map_err(|what| damage(self, what))?;
+        let head = checked.map_err(|(kind, what)| self.damage(at, kind, what))?;
         let body_bytes = head.body.map_or(0, |body| body.length);
         let bytes = head_bytes + body_bytes;
         if bytes > room {

@@ -87,6 +87,8 @@ impl<Fs: Files> Recovery<'_, Fs> {
             }
             // A log that lost its beginning holds what proves that it may: its first unit was synced.
             Err(ReadError::Damage(damage)) if !self.segments.contains_key(&before.segment) => Err(damage.into()),
+            // Nothing tears a record into a whole one that only a newer build knows; it may be a promise.
+            Err(ReadError::Damage(damage)) if damage.kind == DamageKind::NewerRecord => Err(damage.into()),
             Err(ReadError::Damage(damage)) => {
                 self.cut_tail(before, Some(Torn { unit: last, damage }))?;
                 Ok(before)

@@ -12,6 +12,7 @@
 //! `protocol.md`, "On disk", has the bytes as boxes. Not here: where units go (wal.rs), what to make of bad ones
 //! (recovery.rs).
 
+use super::error::DamageKind;
 use crate::paxos::{Ballot, Slot};
 use crate::wire::Record;
 use crate::wire::bytes::{Reader, Writer};
@@ -191,8 +192,23 @@ pub(super) fn head_bytes(prefix: &[u8]) -> Result<usize, String> {
     }
 }
 
-/// Checks prefix and head of the record at `at`.
-pub(super) fn check_head(bytes: &[u8], at: Position) -> Result<RecordHead, String> {
+/// Checks prefix and head of the record at `at`. What is whole and not known, no fault of a disk can have written: a newer build
+/// has.
+pub(super) fn check_head(bytes: &[u8], at: Position) -> Result<RecordHead, (DamageKind, String)> {
+    let damaged = |what| (DamageKind::RecordHead, what);
+    let kind = check_prefix(bytes, at).map_err(damaged)?;
+    let newer = |error| {
+        let what = format!("record head: {error}; a newer build wrote it: start that");
+        (DamageKind::NewerRecord, what)
+    };
+    let kind = RecordKind::from_byte(kind).map_err(newer)?;
+    let body = body_of_head(kind, &bytes[RECORD_PREFIX_BYTES..]);
+    let body = body.map_err(|error| damaged(format!("record head: {error}")))?;
+    Ok(RecordHead { kind, body })
+}
+
+/// The byte that stands for the kind, if prefix and head are whole and belong there.
+fn check_prefix(bytes: &[u8], at: Position) -> Result<u8, String> {
     let (prefix, head) = bytes.split_at(RECORD_PREFIX_BYTES);
     let words = |error| format!("record head: {error}");
     let mut from = Reader::copying(prefix);
@@ -212,9 +228,7 @@ pub(super) fn check_head(bytes: &[u8], at: Position) -> Result<RecordHead, Strin
     if reserved != 0 {
         return Err(format!("record head with reserved byte {reserved:02x}"));
     }
-    let kind = RecordKind::from_byte(kind).map_err(words)?;
-    let body = body_of_head(kind, head).map_err(words)?;
-    Ok(RecordHead { kind, body })
+    Ok(kind)
 }
 
 /// The record whose prefix and head were checked, with what stands behind them.
@@ -414,7 +428,7 @@ mod tests {
         );
         assert!(UnitHeader::decode(header, AT, 8).unwrap_err().contains("another log"));
         let head = &bytes[UNIT_HEADER_BYTES..UNIT_HEADER_BYTES + RECORD_PREFIX_BYTES + 10];
-        assert!(check_head(head, AT).unwrap_err().contains("another place"));
+        assert!(check_head(head, AT).unwrap_err().1.contains("another place"));
     }
 
     #[test]

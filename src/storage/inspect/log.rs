@@ -305,7 +305,7 @@ fn read_record<F: File>(window: &mut Window<'_, F>, offset: u64, at: Position, l
     }
     let head = match unit::check_head(bytes, at) {
         Ok(head) => head,
-        Err(what) => return Ok(Err(what)),
+        Err((_, what)) => return Ok(Err(what)),
     };
     let all_bytes = head_bytes + head.body.map_or(0, |body| body.length);
     if all_bytes > left {

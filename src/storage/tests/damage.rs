@@ -3,7 +3,7 @@
 use super::super::segment::{UNITS_BEGIN, segment_name};
 use super::super::sim::{SECTOR_BYTES, SimDisk};
 use super::super::testing::{SEGMENT_BYTES, accepted, ballot, disk_with, open, options};
-use super::super::unit::{Position, UNIT_HEADER_BYTES, UnitHeader};
+use super::super::unit::{Position, RECORD_PREFIX_BYTES, UNIT_HEADER_BYTES, UnitHeader};
 use super::super::{Damage, DamageKind, OpenError, Storage, set_log_aside};
 use crate::paxos::{NodeId, Slot, Start};
 use crate::wire::Record;
@@ -297,6 +297,44 @@ fn a_unit_that_claims_more_than_its_segment_holds_is_refused_before_it_is_read()
     };
     disk.overwrite(&segment_name(1), second.start.into(), &huge.encode());
     assert!(refusal(&disk).what.contains("longer than its segment"));
+}
+
+#[test]
+fn a_whole_record_of_an_unknown_kind_is_a_newer_builds_and_is_neither_damage_nor_a_torn_tail() {
+    let of_last = units(&disk_with(&log())).len() - 1;
+    for place in 0..=of_last {
+        let disk = disk_with(&log());
+        let (segment, unit) = units(&disk)[place].clone();
+        let (name, at) = (segment_name(segment), unit.start as usize + UNIT_HEADER_BYTES);
+        let mut prefix = disk.contents(&name).unwrap()[at..at + RECORD_PREFIX_BYTES].to_vec();
+        let head_bytes = usize::from(u16::from_be_bytes([prefix[2], prefix[3]]));
+        prefix[0] = 0x7f;
+        let behind = at + RECORD_PREFIX_BYTES;
+        let head = &disk.contents(&name).unwrap()[behind..behind + head_bytes];
+        let checked = RECORD_PREFIX_BYTES - 4;
+        let crc = crc32fast::hash(&[&prefix[..checked], head].concat());
+        prefix[checked..].copy_from_slice(&crc.to_be_bytes());
+        disk.overwrite(&name, at as u64, &prefix);
+        let before = disk.contents(&name);
+
+        let damage = refusal(&disk);
+        assert_eq!(
+            (damage.kind, damage.offset),
+            (DamageKind::NewerRecord, at as u64),
+            "unit {place}"
+        );
+        let refused = OpenError::Damage(damage);
+        assert!(
+            !refused.is_loss_of_memory(),
+            "unit {place}: what it promised is on disk"
+        );
+        let words = refused.to_string();
+        assert!(
+            words.ends_with("record kind 0x7f; a newer build wrote it: start that"),
+            "{words}"
+        );
+        assert_eq!(disk.contents(&name), before, "unit {place}: nothing is cut off");
+    }
 }
 
 #[test]
