@@ -206,7 +206,8 @@ impl Machine {
     /// more wait, there is other work meanwhile.
     pub fn awaits_word_on_few_reads(&self) -> bool {
         let reads = self.reads.linearizable() + self.asks.len();
-        self.proposed.is_empty() && (1..=FEW_READS).contains(&reads)
+        let awaits_writes = !self.proposed.is_empty() || !self.queue.is_empty() || self.relays.len() > 0;
+        (1..=FEW_READS).contains(&reads) && !awaits_writes
     }
 
     /// Answers the reads that can be.

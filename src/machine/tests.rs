@@ -67,22 +67,29 @@ impl Alone {
 
     /// A write of one session, and the end of its turn.
     fn ask(&mut self, number: u64, deadline_ms: u32) -> RequestId {
+        let op = RequestOp::Write(Op::Del {
+            key: Bytes::from_static(b"k"),
+            want_previous: false,
+        });
+        let id = self.take_request(number, deadline_ms, op);
+        self.step(Input::Gathered);
+        id
+    }
+
+    /// A request, in the middle of its turn.
+    fn take_request(&mut self, number: u64, deadline_ms: u32, op: RequestOp) -> RequestId {
         let request = Request {
             deadline_ms,
             session: SessionRef { id: 1, opened: Slot(1) },
             number,
             low: 1,
-            op: RequestOp::Write(Op::Del {
-                key: Bytes::from_static(b"k"),
-                want_previous: false,
-            }),
+            op,
         };
         let id = RequestId {
             connection: 7,
             request: number,
         };
         self.step(Input::Client { id, request });
-        self.step(Input::Gathered);
         id
     }
 
@@ -141,6 +148,35 @@ fn while_writes_have_waited_for_long_further_ones_are_refused_with_a_time_to_wai
     let next = alone.ask(5, 5_000);
     assert_eq!(alone.machine.status(alone.now).queued_writes, 1);
     assert!(alone.replies.iter().all(|(to, _)| *to != next));
+}
+
+#[test]
+fn a_node_stays_awake_for_one_to_four_linearizable_reads_and_only_while_no_write_waits() {
+    let mut alone = Alone::leading();
+    let get = || RequestOp::Get {
+        key: Bytes::from_static(b"k"),
+    };
+    assert!(!alone.machine.awaits_word_on_few_reads(), "nobody asks");
+    let later = RequestOp::GetStale {
+        key: Bytes::from_static(b"k"),
+        at_least: Slot(1_000_000),
+    };
+    alone.take_request(1, 60_000, later);
+    assert!(!alone.machine.awaits_word_on_few_reads(), "a stale read awaits no peer");
+    for number in 2..=6 {
+        alone.take_request(number, 1_000, get());
+        assert_eq!(
+            alone.machine.awaits_word_on_few_reads(),
+            number <= 5,
+            "read {}",
+            number - 1
+        );
+    }
+    alone.step(Input::Gathered);
+    assert!(!alone.machine.awaits_word_on_few_reads(), "all are answered");
+    alone.ask(7, 1_000);
+    alone.take_request(8, 1_000, get());
+    assert!(!alone.machine.awaits_word_on_few_reads(), "a write waits for the disk");
 }
 
 #[test]

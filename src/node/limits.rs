@@ -12,9 +12,9 @@ pub const TURN_READ_BYTES: u64 = 4 << 20;
 pub const TURN_INPUTS_MAX: usize = 2048;
 /// One `read` asks for so much: the size of the one buffer into which the loop reads from all connections.
 pub const READ_CHUNK_BYTES: usize = 64 * 1024;
-/// So often a node that awaits the word of peers on a few reads polls, and lets others have the core, before it sleeps: some
-/// tens of microseconds. Who sleeps must be woken, and where cores are shared that takes as long as all the rest of a read.
-pub const POLLS_AWAKE: usize = 100;
+/// So long a node that awaits the word of peers on a few reads polls, and lets others have the core, before it sleeps: two round
+/// trips on one machine. Who sleeps must be woken, and where cores are shared that takes as long as all the rest of a read.
+pub const AWAKE_FOR: Duration = Duration::from_micros(200);
 /// Bytes written to one connection in one turn.
 pub const WRITE_BUDGET_BYTES: usize = 4 << 20;
 /// Readiness events taken from one poll; a full batch is followed by another poll that does not wait.

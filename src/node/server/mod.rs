@@ -27,9 +27,7 @@ use super::connection::Connection;
 use super::debug;
 use super::faults::Faults;
 use super::flags::{Config, DebugListen};
-use super::limits::{
-    EVENTS_PER_POLL, POLLS_AWAKE, POLLS_PER_GATHER, READ_CHUNK_BYTES, TURN_INPUTS_MAX, TURN_READ_BYTES,
-};
+use super::limits::{AWAKE_FOR, EVENTS_PER_POLL, POLLS_PER_GATHER, READ_CHUNK_BYTES, TURN_INPUTS_MAX, TURN_READ_BYTES};
 use super::link::{Link, Overdue, Role};
 use super::logging::Complaints;
 use super::marks::Marks;
@@ -354,16 +352,22 @@ impl Server {
 
     /// One batch of events, or none once `wait` is over. `stays_awake`: what is waited for is near.
     fn next_events(&mut self, wait: Option<Duration>, stays_awake: bool) -> io::Result<()> {
-        if stays_awake && wait != Some(Duration::ZERO) {
-            for _ in 0..POLLS_AWAKE {
-                self.poll.poll(&mut self.events, Some(Duration::ZERO))?;
-                if !self.events.is_empty() {
-                    return Ok(());
-                }
-                std::thread::yield_now();
-            }
+        if !stays_awake {
+            return self.poll.poll(&mut self.events, wait);
         }
-        self.poll.poll(&mut self.events, wait)
+        let (began, mut awake) = (self.look_at_clock(), Duration::ZERO);
+        let awake_for = wait.map_or(AWAKE_FOR, |wait| wait.min(AWAKE_FOR));
+        // Bounded in time and not in polls: whom this core is yielded to may keep it for milliseconds.
+        while awake < awake_for {
+            self.poll.poll(&mut self.events, Some(Duration::ZERO))?;
+            if !self.events.is_empty() {
+                return Ok(());
+            }
+            std::thread::yield_now();
+            awake = self.look_at_clock().since(began);
+        }
+        self.poll
+            .poll(&mut self.events, wait.map(|wait| wait.saturating_sub(awake)))
     }
 
     /// How long the poll may wait (S2): the machine's `wait`, or until a deadline of our own.
