@@ -179,12 +179,14 @@ impl SimNode {
         self.is_up() && self.paused_until <= now
     }
 
-    /// The next lives are of another build.
-    pub fn change_build(&mut self, rng: &mut Rng) {
-        let others = BUILDS
+    /// The next lives are of another build, with these feature bits.
+    pub fn change_build(&mut self, rng: &mut Rng) -> u64 {
+        let others: Vec<u64> = BUILDS
             .into_iter()
-            .filter(|features| *features != self.settings.features);
-        self.settings.features = others.collect::<Vec<_>>()[rng.usize(0..BUILDS.len() - 1)];
+            .filter(|features| *features != self.settings.features)
+            .collect();
+        self.settings.features = others[rng.usize(0..others.len())];
+        self.settings.features
     }
 
     /// Starts the process on what the disk holds.

@@ -159,7 +159,10 @@ impl World {
             }
             Fault::OtherBuild => {
                 self.fault(kind);
-                self.nodes[node].change_build(rng);
+                let features = self.nodes[node].change_build(rng);
+                self.tell_of(End::Node(node), || {
+                    format!("is to come back as a build of features {features:#x}")
+                });
                 self.bring_down(node, Death::Killed);
             }
             Fault::PowerCut => {

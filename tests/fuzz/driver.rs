@@ -89,7 +89,7 @@ pub(crate) fn fuzz(target: &Target, case: impl FnMut(&[u8]) -> String) {
     }
     let (cases, answers, seconds) = (run.cases, run.answers.len(), begun.elapsed().as_secs_f64());
     eprintln!(
-        "{:>11}: {cases} cases, {answers} different answers, {seconds:.1} s, seed {}",
+        "{:>12}: {cases} cases, {answers} different answers, {seconds:.1} s, seed {}",
         target.name, run.seed
     );
 }
