@@ -1,6 +1,7 @@
 //! What the tests of this room share.
 
 use super::sim::SimDisk;
+use super::unit::RECORD_PREFIX_BYTES;
 use super::{Identity, OpenError, Options, Storage};
 use crate::kv::{Command, Op, SessionRef};
 use crate::paxos::{Ballot, Entry, LogTime, NodeId, Slot};
@@ -67,4 +68,17 @@ pub(super) fn disk_with(units: &[Vec<Record>]) -> SimDisk {
     }
     drop(storage);
     disk
+}
+
+/// Makes of the record at an offset of a segment one of a kind that no build knows, whole as a newer build would write it.
+pub(super) fn make_newer(disk: &SimDisk, segment: &str, offset: usize) {
+    let bytes = disk.contents(segment).unwrap();
+    let (prefix, behind) = bytes[offset..].split_at(RECORD_PREFIX_BYTES);
+    let head = &behind[..usize::from(u16::from_be_bytes([prefix[2], prefix[3]]))];
+    let mut prefix = prefix.to_vec();
+    prefix[0] = 0x7f;
+    let checked = RECORD_PREFIX_BYTES - 4;
+    let crc = crc32fast::hash(&[&prefix[..checked], head].concat());
+    prefix[checked..].copy_from_slice(&crc.to_be_bytes());
+    disk.overwrite(segment, offset as u64, &prefix);
 }

@@ -94,7 +94,11 @@ impl LogWalk {
     /// [`Ended`].
     pub fn finish(mut self, can_be_torn: bool, give: Give<'_>) -> Result<(), Ended> {
         let is_one_unit = self.pending.windows(2).all(|two| two[0].unit == two[1].unit);
-        if can_be_torn && is_one_unit {
+        let is_newer = self
+            .pending
+            .first()
+            .is_some_and(|bad| bad.kind == DamageKind::NewerRecord);
+        if can_be_torn && is_one_unit && !is_newer {
             if let Some(Bad { path, offset, what, .. }) = self.pending.drain(..).next() {
                 give(&path, offset, Part::TornTail(what))?;
             }
@@ -225,8 +229,8 @@ impl LogWalk {
             let left = (unit.end_offset() - u64::from(at.offset)) as usize;
             let (bytes, record) = match read_record(window, offset, at, left)? {
                 Ok(read) => read,
-                Err(what) => {
-                    self.bad(path, offset, DamageKind::RecordHead, what, place);
+                Err((kind, what)) => {
+                    self.bad(path, offset, kind, what, place);
                     return Ok(()); // nobody knows where the next record begins
                 }
             };
@@ -282,38 +286,35 @@ fn is_here(unit: &UnitHeader, segment: u32, offset: u64) -> bool {
 }
 
 /// A record's bytes, if its head is good, and the record or what is wrong with its body.
-type Read = Result<(u32, Result<crate::wire::Record, String>), String>;
+type Read = Result<(u32, Result<crate::wire::Record, String>), (DamageKind, String)>;
 
 /// Reads the record at `at`, which stands at `offset` of the file and must end within `left` bytes.
 fn read_record<F: File>(window: &mut Window<'_, F>, offset: u64, at: Position, left: usize) -> Result<Read, Ended> {
+    let bad = |what| Ok(Err((DamageKind::RecordHead, what)));
     let prefix = window.read(offset, RECORD_PREFIX_BYTES)?;
     if prefix.len() < RECORD_PREFIX_BYTES || left < RECORD_PREFIX_BYTES {
-        return Ok(Err(format!("{left} bytes left over behind the unit's last record")));
+        return bad(format!("{left} bytes left over behind the unit's last record"));
     }
     let head_bytes = match unit::head_bytes(prefix) {
         Ok(count) if count <= left => count,
-        Ok(count) => {
-            return Ok(Err(format!(
-                "record head of {count} bytes, {left} are left in the unit"
-            )));
-        }
-        Err(what) => return Ok(Err(what)),
+        Ok(count) => return bad(format!("record head of {count} bytes, {left} are left in the unit")),
+        Err(what) => return bad(what),
     };
     let bytes = window.read(offset, head_bytes)?;
     if bytes.len() < head_bytes {
-        return Ok(Err("the file ends within a record".into()));
+        return bad("the file ends within a record".into());
     }
     let head = match unit::check_head(bytes, at) {
         Ok(head) => head,
-        Err((_, what)) => return Ok(Err(what)),
+        Err(bad) => return Ok(Err(bad)),
     };
     let all_bytes = head_bytes + head.body.map_or(0, |body| body.length);
     if all_bytes > left {
-        return Ok(Err(format!("record of {all_bytes} bytes, {left} are left in the unit")));
+        return bad(format!("record of {all_bytes} bytes, {left} are left in the unit"));
     }
     let all = window.read(offset, all_bytes)?;
     if all.len() < all_bytes {
-        return Ok(Err("the file ends within a record".into()));
+        return bad("the file ends within a record".into());
     }
     let body = Bytes::copy_from_slice(&all[head_bytes..]);
     Ok(Ok((all_bytes as u32, unit::decode(head, &all[..head_bytes], body))))

@@ -5,7 +5,8 @@ use crate::storage::files::Files;
 use crate::storage::segment::segment_name;
 use crate::storage::sim::SimDisk;
 use crate::storage::snapshot::{self, snapshot_name};
-use crate::storage::testing::{self, accepted, ballot, disk_with};
+use crate::storage::testing::{self, accepted, ballot, disk_with, make_newer};
+use crate::storage::unit::UNIT_HEADER_BYTES;
 
 /// Four units in two segments.
 fn units() -> Vec<Vec<Record>> {
@@ -125,6 +126,20 @@ fn a_torn_last_unit_is_no_damage_unless_it_stands_alone() {
     walk.segment(&file, &second, &mut give).unwrap();
     walk.finish(false, &mut give).unwrap();
     assert_eq!(damage(&found), [last], "nobody knows whether it is the last segment");
+}
+
+#[test]
+fn a_record_of_a_newer_build_is_told_as_such_and_not_as_a_torn_tail() {
+    let disk = disk_with(&units());
+    let last = *places(&disk, |part| matches!(part, Part::Unit(_))).last().unwrap();
+    make_newer(&disk, &segment_name(2), last as usize + UNIT_HEADER_BYTES);
+    let parts = log_parts(&disk);
+    let is_told = |part: &Part| matches!(part, Part::Damage(DamageKind::NewerRecord, _));
+    assert!(parts.iter().any(|(_, part)| is_told(part)));
+    assert!(
+        torn(&parts).is_empty(),
+        "the next start refuses it, and cuts nothing off"
+    );
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use super::super::segment::{UNITS_BEGIN, segment_name};
 use super::super::sim::{SECTOR_BYTES, SimDisk};
-use super::super::testing::{SEGMENT_BYTES, accepted, ballot, disk_with, open, options};
-use super::super::unit::{Position, RECORD_PREFIX_BYTES, UNIT_HEADER_BYTES, UnitHeader};
+use super::super::testing::{SEGMENT_BYTES, accepted, ballot, disk_with, make_newer, open, options};
+use super::super::unit::{Position, UNIT_HEADER_BYTES, UnitHeader};
 use super::super::{Damage, DamageKind, OpenError, Storage, set_log_aside};
 use crate::paxos::{NodeId, Slot, Start};
 use crate::wire::Record;
@@ -306,15 +306,7 @@ fn a_whole_record_of_an_unknown_kind_is_a_newer_builds_and_is_neither_damage_nor
         let disk = disk_with(&log());
         let (segment, unit) = units(&disk)[place].clone();
         let (name, at) = (segment_name(segment), unit.start as usize + UNIT_HEADER_BYTES);
-        let mut prefix = disk.contents(&name).unwrap()[at..at + RECORD_PREFIX_BYTES].to_vec();
-        let head_bytes = usize::from(u16::from_be_bytes([prefix[2], prefix[3]]));
-        prefix[0] = 0x7f;
-        let behind = at + RECORD_PREFIX_BYTES;
-        let head = &disk.contents(&name).unwrap()[behind..behind + head_bytes];
-        let checked = RECORD_PREFIX_BYTES - 4;
-        let crc = crc32fast::hash(&[&prefix[..checked], head].concat());
-        prefix[checked..].copy_from_slice(&crc.to_be_bytes());
-        disk.overwrite(&name, at as u64, &prefix);
+        make_newer(&disk, &name, at);
         let before = disk.contents(&name);
 
         let damage = refusal(&disk);
