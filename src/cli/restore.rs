@@ -48,7 +48,7 @@ pub fn run(global: &Global, args: &RestoreArgs) -> io::Result<u8> {
 /// The exit code for a backup that cannot be read, or for what cannot be written.
 pub(super) fn code(error: &OpenError) -> u8 {
     match error {
-        OpenError::Damage(_) | OpenError::NewerFormat { .. } => exit::DAMAGED,
+        OpenError::Damage(_) | OpenError::NewerFormat { .. } | OpenError::NewerRecord { .. } => exit::DAMAGED,
         _ => exit::NOT_DONE,
     }
 }

@@ -54,7 +54,7 @@ pub(super) struct Founding {
     memory: Memory,
     /// The roster of the founded cluster that this directory was not part of, or has forgotten.
     foreign_roster: Vec<RosterEntry>,
-    /// What each peer that was met in this process can do.
+    /// What each peer can do, by the last HELLO since a link with it broke.
     features: BTreeMap<NodeId, u64>,
     /// F4: the record that says that this directory is not the one that voted, until a new life is taken.
     mark_of_loss: Option<Record>,
@@ -202,14 +202,18 @@ impl Founding {
         self.own_features() & of_peer & needed == needed
     }
 
+    /// The link with a peer broke: the process behind the next one may be of an older build, and is not answered what the one
+    /// before it asked until its HELLO was heard.
+    pub(super) fn forget_features(&mut self, peer: NodeId) {
+        self.features.remove(&peer);
+    }
+
     /// What this node offers: what its build can do, and leases if its cluster has them.
     fn own_features(&self) -> u64 {
-        let leases = if self.identity.lease.ms() > 0 {
-            hello::FEATURE_LEASES
-        } else {
-            0
-        };
-        self.identity.features | leases
+        match self.identity.lease.ms() {
+            0 => self.identity.features,
+            _ => self.identity.features | hello::FEATURE_LEASES,
+        }
     }
 
     /// The cluster's id, once a roster is held; else 0.

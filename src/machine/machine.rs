@@ -359,8 +359,7 @@ impl Machine {
 
     fn on_link_down(&mut self, peer: NodeId, effects: &mut Vec<Effect>) {
         self.links_up.remove(&peer);
-        // It asks again; and who comes back may be an older build, which did not ask.
-        self.asks.forget(peer);
+        self.founding.forget_features(peer);
         self.lose_relays(|to| to == peer, effects);
     }
 

@@ -114,12 +114,6 @@ impl Asks {
         *self = Asks::default();
     }
 
-    /// Drops what a node asked.
-    pub(super) fn forget(&mut self, node: NodeId) {
-        self.fresh.remove(&node);
-        self.confirming.retain(|asked| asked.from != node);
-    }
-
     /// Asks that can be answered: of each node the last, which serves the others.
     fn take_ready(&mut self, confirmed: u64, applied: Slot) -> BTreeMap<NodeId, PositionAsk> {
         let mut ready = BTreeMap::new();

@@ -45,8 +45,6 @@ pub enum DamageKind {
     UnitHeader,
     /// The head of a record: nobody can tell what it said.
     RecordHead,
-    /// Nothing: a record is whole, of a kind that this build does not know. A newer one wrote it, and what it says may bind.
-    NewerRecord,
     /// The body of a record: its head says what it was.
     RecordBody,
     /// The header of a snapshot.
@@ -86,6 +84,15 @@ pub enum OpenError {
         found: u32,
         /// The newest that this build reads.
         supported: u32,
+    },
+    /// The log holds a whole record of a kind that only a newer build knows, wherever it stands: it may be a promise.
+    NewerRecord {
+        /// In which file.
+        file: String,
+        /// Where in it, in bytes from its beginning.
+        offset: u64,
+        /// The byte that stands for its kind.
+        kind: u8,
     },
     /// The directory belongs to another node.
     OtherNode {
@@ -194,10 +201,7 @@ impl fmt::Display for Damage {
             kind,
             what,
         } = self;
-        match kind {
-            DamageKind::NewerRecord => write!(f, "{file} at offset {offset}: {what}"),
-            _ => write!(f, "{file} is damaged at offset {offset} ({kind}): {what}"),
-        }
+        write!(f, "{file} is damaged at offset {offset} ({kind}): {what}")
     }
 }
 
@@ -209,7 +213,6 @@ impl DamageKind {
             DamageKind::SegmentHeader => "segment_header",
             DamageKind::UnitHeader => "unit_header",
             DamageKind::RecordHead => "record_head",
-            DamageKind::NewerRecord => "newer_record",
             DamageKind::RecordBody => "record_body",
             DamageKind::SnapshotHeader => "snapshot_header",
             DamageKind::SnapshotBlock => "snapshot_block",
@@ -229,12 +232,13 @@ impl OpenError {
     /// Whether it says that the log, and with it what this node promised, is lost; though it is clear whose it was.
     pub fn is_loss_of_memory(&self) -> bool {
         match self {
-            OpenError::Damage(damage) => !matches!(damage.kind, DamageKind::Identity | DamageKind::NewerRecord),
+            OpenError::Damage(damage) => damage.kind != DamageKind::Identity,
             OpenError::NoSnapshot { .. } | OpenError::Missing { .. } => true,
             OpenError::Failed(_)
             | OpenError::CannotWrite { .. }
             | OpenError::Locked { .. }
             | OpenError::NewerFormat { .. }
+            | OpenError::NewerRecord { .. }
             | OpenError::OtherNode { .. }
             | OpenError::StrayedSnapshot { .. }
             | OpenError::OtherCluster { .. } => false,
@@ -254,7 +258,6 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.finding().fmt(f)?;
         match self {
-            OpenError::Damage(damage) if damage.kind == DamageKind::NewerRecord => Ok(()), // it says so itself
             OpenError::Damage(_) | OpenError::NoSnapshot { .. } | OpenError::Missing { .. } => {
                 write!(f, "; {NEXT_STEP}")
             }
@@ -278,6 +281,11 @@ impl fmt::Display for Finding<'_> {
                 f,
                 "{file} has disk format {found}, newer than {supported}, the newest that this build reads: start the \
                  newer build"
+            ),
+            OpenError::NewerRecord { file, offset, kind } => write!(
+                f,
+                "{file} holds at offset {offset} a record of kind {kind:02x}, which this build does not know: start the newer \
+                 build"
             ),
             OpenError::OtherNode {
                 directory,

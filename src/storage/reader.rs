@@ -6,7 +6,7 @@
 use super::error::{Damage, DamageKind, Failure, OpenError, StorageError};
 use super::files::{File, Files};
 use super::segment::{beginning_of, segment_name};
-use super::unit::{self, Position, RECORD_PREFIX_BYTES, UNIT_HEADER_BYTES, UnitHeader};
+use super::unit::{self, HeadFault, Position, RECORD_PREFIX_BYTES, UNIT_HEADER_BYTES, UnitHeader};
 use crate::paxos::{Ballot, Slot};
 use crate::wire::Record;
 use bytes::Bytes;
@@ -23,6 +23,12 @@ pub(super) type Segments = BTreeMap<u32, u32>;
 pub(super) enum ReadError {
     Failed(Failure),
     Damage(Damage),
+    /// A whole record of a kind that this build does not know.
+    Newer {
+        file: String,
+        offset: u64,
+        kind: u8,
+    },
 }
 
 /// Reads bytes of the log. Keeps the last segment open, and a slice of it.
@@ -223,7 +229,14 @@ impl<Fs: Files> LogReader<Fs> {
             Err(what) => return Err(damage(self, what)),
         };
         let checked = unit::check_head(self.read(at, head_bytes, SLICE_BYTES)?, at);
-        let head = checked.map_err(|(kind, what)| self.damage(at, kind, what))?;
+        let head = checked.map_err(|fault| match fault {
+            HeadFault::Newer(kind) => ReadError::Newer {
+                file: self.files.path(&segment_name(at.segment)),
+                offset: at.offset.into(),
+                kind,
+            },
+            HeadFault::Bad(what) => damage(self, what),
+        })?;
         let body_bytes = head.body.map_or(0, |body| body.length);
         let bytes = head_bytes + body_bytes;
         if bytes > room {
@@ -325,6 +338,13 @@ impl From<ReadError> for StorageError {
         match error {
             ReadError::Failed(failure) => StorageError::Failed(failure),
             ReadError::Damage(damage) => StorageError::Damage(damage),
+            // Of what this process found at its start, or wrote, it knows every kind.
+            ReadError::Newer { file, offset, kind } => StorageError::Damage(Damage {
+                file,
+                offset,
+                kind: DamageKind::RecordHead,
+                what: HeadFault::Newer(kind).to_string(),
+            }),
         }
     }
 }
@@ -334,6 +354,7 @@ impl From<ReadError> for OpenError {
         match error {
             ReadError::Failed(failure) => OpenError::Failed(failure),
             ReadError::Damage(damage) => OpenError::Damage(damage),
+            ReadError::Newer { file, offset, kind } => OpenError::NewerRecord { file, offset, kind },
         }
     }
 }

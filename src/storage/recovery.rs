@@ -10,9 +10,10 @@
 //!   is not zero lies where that one unit can lie. It is overwritten with zeros, synced, and a warning says so.
 //!
 //! All else is damage. It is outlived where the body of an entry is damaged, its head is good, and a snapshot stands for the
-//! slot: what accepting it promised stands in the head, and the body is not needed. That zeros were never written, and not written and lost, is told by the same rule: a later
-//! unit that says that the log was synced further than what can be read proves a loss, be it a whole segment.
-//! What cannot be told is rot within the last unit from a tear of it: it is cut off with a warning.
+//! slot: what accepting it promised stands in the head, and the body is not needed. That zeros were never written, and not
+//! written and lost, is told by the same rule: a later unit that says that the log was synced further than what can be read proves
+//! a loss, be it a whole segment. A whole record of a kind that this build does not know is neither damage nor torn: a newer
+//! build wrote it, and nothing is changed. What cannot be told is rot within the last unit from a tear of it: it is cut off with a warning.
 
 use super::error::{Damage, DamageKind, Failure, OpenError};
 use super::files::{File, Files};
@@ -87,13 +88,11 @@ impl<Fs: Files> Recovery<'_, Fs> {
             }
             // A log that lost its beginning holds what proves that it may: its first unit was synced.
             Err(ReadError::Damage(damage)) if !self.segments.contains_key(&before.segment) => Err(damage.into()),
-            // Nothing tears a record into a whole one that only a newer build knows; it may be a promise.
-            Err(ReadError::Damage(damage)) if damage.kind == DamageKind::NewerRecord => Err(damage.into()),
             Err(ReadError::Damage(damage)) => {
                 self.cut_tail(before, Some(Torn { unit: last, damage }))?;
                 Ok(before)
             }
-            Err(ReadError::Failed(failure)) => Err(failure.into()),
+            Err(error @ (ReadError::Failed(_) | ReadError::Newer { .. })) => Err(error.into()),
         }
     }
 

@@ -392,7 +392,7 @@ impl<Fs: Files> LogWalk<Fs> {
     fn pass(&mut self, bad: Bad, files: &Fs) -> Step {
         match (bad.kind, &self.unit) {
             (DamageKind::RecordBody, _) => {}
-            (DamageKind::RecordHead | DamageKind::NewerRecord, Some(in_unit)) => {
+            (DamageKind::RecordHead, Some(in_unit)) => {
                 self.at = in_unit.unit.end();
                 (self.unit, self.chain) = (None, Some(self.at));
             }
@@ -425,16 +425,17 @@ impl InUnit {
             return Look::More;
         }
         let head = match unit::head_bytes(&bytes[..RECORD_PREFIX_BYTES]) {
-            Ok(count) if count > room => {
-                return bad(format!("record head of {count} bytes, {room} are left in the unit"));
-            }
+            Ok(count) if count > room => Err(format!("record head of {count} bytes, {room} are left in the unit")),
             Ok(count) if count > bytes.len() => return Look::More,
-            Ok(count) => unit::check_head(&bytes[..count], at).map(|head| (head, count)),
-            Err(what) => return bad(what),
+            Ok(count) => {
+                let checked = unit::check_head(&bytes[..count], at);
+                checked.map(|head| (head, count)).map_err(|fault| fault.to_string())
+            }
+            Err(what) => Err(what),
         };
         let (head, head_bytes) = match head {
             Ok(head) => head,
-            Err((kind, what)) => return Look::Bad(Bad::new(at, kind, what)),
+            Err(what) => return bad(what),
         };
         if let Some(BodyRef { length, crc }) = head.body {
             let bytes = head_bytes + length;

@@ -12,7 +12,6 @@
 //! `protocol.md`, "On disk", has the bytes as boxes. Not here: where units go (wal.rs), what to make of bad ones
 //! (recovery.rs).
 
-use super::error::DamageKind;
 use crate::paxos::{Ballot, Slot};
 use crate::wire::Record;
 use crate::wire::bytes::{Reader, Writer};
@@ -192,19 +191,33 @@ pub(super) fn head_bytes(prefix: &[u8]) -> Result<usize, String> {
     }
 }
 
-/// Checks prefix and head of the record at `at`. What is whole and not known, no fault of a disk can have written: a newer build
-/// has.
-pub(super) fn check_head(bytes: &[u8], at: Position) -> Result<RecordHead, (DamageKind, String)> {
-    let damaged = |what| (DamageKind::RecordHead, what);
-    let kind = check_prefix(bytes, at).map_err(damaged)?;
-    let newer = |error| {
-        let what = format!("record head: {error}; a newer build wrote it: start that");
-        (DamageKind::NewerRecord, what)
-    };
-    let kind = RecordKind::from_byte(kind).map_err(newer)?;
+/// Why a record's head is refused.
+#[derive(Debug)]
+pub(super) enum HeadFault {
+    /// It is whole, of a kind that this build does not know: no fault of a disk wrote it, but a newer build.
+    Newer(u8),
+    Bad(String),
+}
+
+/// Checks prefix and head of the record at `at`.
+pub(super) fn check_head(bytes: &[u8], at: Position) -> Result<RecordHead, HeadFault> {
+    let byte = check_prefix(bytes, at).map_err(HeadFault::Bad)?;
+    let kind = RecordKind::from_byte(byte).map_err(|_| HeadFault::Newer(byte))?;
     let body = body_of_head(kind, &bytes[RECORD_PREFIX_BYTES..]);
-    let body = body.map_err(|error| damaged(format!("record head: {error}")))?;
+    let body = body.map_err(|error| HeadFault::Bad(format!("record head: {error}")))?;
     Ok(RecordHead { kind, body })
+}
+
+impl fmt::Display for HeadFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HeadFault::Newer(kind) => write!(
+                f,
+                "record of kind {kind:02x}, which a newer build wrote: this one does not know it"
+            ),
+            HeadFault::Bad(what) => f.write_str(what),
+        }
+    }
 }
 
 /// The byte that stands for the kind, if prefix and head are whole and belong there.
@@ -428,7 +441,7 @@ mod tests {
         );
         assert!(UnitHeader::decode(header, AT, 8).unwrap_err().contains("another log"));
         let head = &bytes[UNIT_HEADER_BYTES..UNIT_HEADER_BYTES + RECORD_PREFIX_BYTES + 10];
-        assert!(check_head(head, AT).unwrap_err().1.contains("another place"));
+        assert!(check_head(head, AT).unwrap_err().to_string().contains("another place"));
     }
 
     #[test]

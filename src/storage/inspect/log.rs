@@ -9,7 +9,7 @@ use crate::storage::DISK_FORMAT;
 use crate::storage::error::DamageKind;
 use crate::storage::files::File;
 use crate::storage::segment::{HeaderFault, SEGMENT_HEADER_BYTES, SegmentHeader, UNITS_BEGIN, segment_of};
-use crate::storage::unit::{self, Position, RECORD_PREFIX_BYTES, UNIT_HEADER_BYTES, UNIT_MAGIC, UnitHeader};
+use crate::storage::unit::{self, HeadFault, Position, RECORD_PREFIX_BYTES, UNIT_HEADER_BYTES, UNIT_MAGIC, UnitHeader};
 use bytes::Bytes;
 
 /// A walk over the segments of one log.
@@ -94,11 +94,7 @@ impl LogWalk {
     /// [`Ended`].
     pub fn finish(mut self, can_be_torn: bool, give: Give<'_>) -> Result<(), Ended> {
         let is_one_unit = self.pending.windows(2).all(|two| two[0].unit == two[1].unit);
-        let is_newer = self
-            .pending
-            .first()
-            .is_some_and(|bad| bad.kind == DamageKind::NewerRecord);
-        if can_be_torn && is_one_unit && !is_newer {
+        if can_be_torn && is_one_unit {
             if let Some(Bad { path, offset, what, .. }) = self.pending.drain(..).next() {
                 give(&path, offset, Part::TornTail(what))?;
             }
@@ -229,8 +225,12 @@ impl LogWalk {
             let left = (unit.end_offset() - u64::from(at.offset)) as usize;
             let (bytes, record) = match read_record(window, offset, at, left)? {
                 Ok(read) => read,
-                Err((kind, what)) => {
-                    self.bad(path, offset, kind, what, place);
+                // No tear made it, and the next start does not cut it off.
+                Err(fault @ HeadFault::Newer(_)) => {
+                    return self.damage(path, offset, DamageKind::RecordHead, fault.to_string(), give);
+                }
+                Err(HeadFault::Bad(what)) => {
+                    self.bad(path, offset, DamageKind::RecordHead, what, place);
                     return Ok(()); // nobody knows where the next record begins
                 }
             };
@@ -286,11 +286,11 @@ fn is_here(unit: &UnitHeader, segment: u32, offset: u64) -> bool {
 }
 
 /// A record's bytes, if its head is good, and the record or what is wrong with its body.
-type Read = Result<(u32, Result<crate::wire::Record, String>), (DamageKind, String)>;
+type Read = Result<(u32, Result<crate::wire::Record, String>), HeadFault>;
 
 /// Reads the record at `at`, which stands at `offset` of the file and must end within `left` bytes.
 fn read_record<F: File>(window: &mut Window<'_, F>, offset: u64, at: Position, left: usize) -> Result<Read, Ended> {
-    let bad = |what| Ok(Err((DamageKind::RecordHead, what)));
+    let bad = |what| Ok(Err(HeadFault::Bad(what)));
     let prefix = window.read(offset, RECORD_PREFIX_BYTES)?;
     if prefix.len() < RECORD_PREFIX_BYTES || left < RECORD_PREFIX_BYTES {
         return bad(format!("{left} bytes left over behind the unit's last record"));
@@ -306,7 +306,7 @@ fn read_record<F: File>(window: &mut Window<'_, F>, offset: u64, at: Position, l
     }
     let head = match unit::check_head(bytes, at) {
         Ok(head) => head,
-        Err(bad) => return Ok(Err(bad)),
+        Err(fault) => return Ok(Err(fault)),
     };
     let all_bytes = head_bytes + head.body.map_or(0, |body| body.length);
     if all_bytes > left {
