@@ -44,7 +44,9 @@ impl OldCopy {
         }
     }
 
+    /// The directory is another; the disk, and whether it is full, is the one that is there.
     fn take_the_place_of(self, node: &mut SimNode) {
+        self.disk.set_capacity(node.disk.capacity());
         (node.disk, node.rot) = (self.disk, self.rot);
     }
 }
@@ -192,13 +194,27 @@ mod tests {
     use crate::paxos::NodeId;
     use crate::storage::scrub::Pace;
 
-    #[test]
-    fn an_old_copy_brings_back_what_had_rotted_in_it_and_takes_along_what_rotted_since() {
+    fn node() -> SimNode {
         let clock = Clock::new(Time::ZERO, Time::ZERO, 0);
         let disk = SimDisk::new(1);
         disk.create("well").expect("the disk has no faults");
         let settings = Settings::new(NodeId(1), vec![NodeId(1)]);
-        let mut node = SimNode::new(settings, (1 << 14, 1 << 11, Pace::default()), (clock, clock), disk);
+        SimNode::new(settings, (1 << 14, 1 << 11, Pace::default()), (clock, clock), disk)
+    }
+
+    #[test]
+    fn an_old_copy_of_a_full_disk_fills_none_that_has_room_by_now() {
+        let mut node = node();
+        node.disk.set_capacity(8);
+        let copy = OldCopy::of(&node);
+        node.disk.set_capacity(u64::MAX);
+        copy.take_the_place_of(&mut node);
+        assert_eq!(node.disk.capacity(), u64::MAX);
+    }
+
+    #[test]
+    fn an_old_copy_brings_back_what_had_rotted_in_it_and_takes_along_what_rotted_since() {
+        let mut node = node();
         let rot = |name: &str| Rot {
             name: name.into(),
             offset: 0,

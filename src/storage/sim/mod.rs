@@ -237,6 +237,11 @@ impl SimDisk {
         self.inner.borrow().used_bytes()
     }
 
+    /// The size of the disk in bytes.
+    pub fn capacity(&self) -> u64 {
+        self.inner.borrow().capacity
+    }
+
     /// Sets the size of the disk in bytes.
     pub fn set_capacity(&self, bytes: u64) {
         self.inner.borrow_mut().capacity = bytes;
